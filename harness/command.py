@@ -209,7 +209,7 @@ class Runner:
         apart from stdout.
         """
         words = tuple(os.fspath(word) for word in argv)
-        shown = quote((*(f'{k}={v}' for k, v in (env or {}).items()), *words)) if env else quote(words)
+        shown = ''.join(f'{name}={shlex.quote(value)} ' for name, value in (env or {}).items()) + quote(words)
         if cwd is not None:
             shown = f'cd {shlex.quote(os.fspath(cwd))} && {shown}'
         if self.dry_run:
@@ -259,14 +259,19 @@ class Runner:
             self._judge(done, cwd, stage, check)
         return done
 
+    @staticmethod
+    def require_tools(done: Completed) -> None:
+        """Raise if a failed command's output shows that a tool or header is missing on this machine."""
+        cause = lab_cause(done.output)
+        if cause is not None:
+            raise cause
+
     def _judge(self, done: Completed, cwd: Path | None, stage: str, check: bool) -> None:
         if _DISK_FULL.search(done.output):
             raise disk_full(self._written(cwd), quote(done.argv)[:200], done.tail(5))
         if not check:
             return
-        cause = lab_cause(done.output)
-        if cause is not None:
-            raise cause
+        self.require_tools(done)
         how = f'exit status {done.status}' if done.status > 0 else f'killed by signal {-done.status}'
         prefix = f'{stage}: ' if stage else ''
         where = f'the whole output is in {done.log}' if done.log else ''
