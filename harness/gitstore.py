@@ -59,11 +59,12 @@ class GitStore:
         return (self.git_dir / 'HEAD').is_file()
 
     def create(self) -> None:
-        if self.exists:
+        config = self.git_dir / 'config'
+        if self.exists and _SETTINGS in config.read_text(encoding='utf-8'):
             return
         self.runner.run(['git', 'init', '--quiet', '--bare', self.git_dir], env=ISOLATION, stage='source')
         if not self.runner.dry_run:
-            with (self.git_dir / 'config').open('a', encoding='utf-8') as file:
+            with config.open('a', encoding='utf-8') as file:
                 file.write(_SETTINGS)
 
     def run(

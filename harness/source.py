@@ -114,11 +114,12 @@ def _unpack(lab: Lab, store: GitStore, tarball: Path) -> str:
 
 def _unpack_to(lab: Lab, store: GitStore, tarball: Path, folder: Path) -> str:
     try:
-        lab.runner.run(['tar', '-xf', tarball, '-C', folder], stage='source')
+        lab.runner.run(['mkdir', '-p', folder / 'tree'], stage='source')
+        lab.runner.run(['tar', '-xf', tarball, '-C', folder / 'tree'], stage='source')
     except CommandFailedError as error:
         raise VerdictError(f'cannot unpack {tarball}', error.detail) from error
-    top = folder if lab.dry_run else _top(folder, tarball)
-    index = folder / 'fuse-lab.index'
+    top = folder / 'tree' if lab.dry_run else _top(folder / 'tree', tarball)
+    index = folder / 'index'
     # -f: some files of a release are named in its own .gitignore.
     store.run('add', '--all', '--force', '.', index=index, work_tree=top)
     return _commit(store, index)

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: GPL-2.0-only
+# The front door. Each target is one line onto `python -m harness` or pytest, after the set-up.
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+# Several kernels at once would only get in each other's way; make's own -j means nothing here.
+.NOTPARALLEL:
+
+HARNESS = .venv/bin/python -m harness $(if $(V),-v)
+KERNEL_OPTIONS = $(foreach name,kernel kdir source series variant,$(if $($(call upper,$(name))),--$(name) '$($(call upper,$(name)))'))
+upper = $(shell echo $(1) | tr a-z A-Z)
+GUEST_OPTIONS = $(if $(CPUS),--cpus '$(CPUS)')
+CHECK_OPTIONS = $(if $(GROUP),--group '$(GROUP)') $(if $(CHECK),--check '$(CHECK)') $(if $(SECTION),--section '$(SECTION)')
+
+.PHONY: help
+help:
+	@sed -n 's/^#: //p' Makefile
+
+#: make vm-test     build the patched kernel, boot it, run checks in it
+.PHONY: vm-test
+vm-test: .venv/.ready
+	$(HARNESS) vm-test $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS)
+
+#: make test        all of the project's tests: unit tests, then every check that is meant to pass
+.PHONY: test
+test: GROUP ?= auto
+test: unit vm-test
+
+#: make unit        unit tests only: seconds, no kernel, no guest
+.PHONY: unit
+unit: .venv/.ready
+	.venv/bin/python -m pytest tests/unit
+
+#: make vm-shell    a shell in a guest with the patched kernel and the servers at hand
+.PHONY: vm-shell
+vm-shell: .venv/.ready
+	$(HARNESS) shell $(KERNEL_OPTIONS) $(GUEST_OPTIONS)
+
+#: make vm-gdb      the same guest, stopped, with gdb attached
+.PHONY: vm-gdb
+vm-gdb: .venv/.ready
+	$(HARNESS) gdb $(KERNEL_OPTIONS) $(GUEST_OPTIONS)
+
+#: make kernel      only build the patched kernel
+.PHONY: kernel
+kernel: .venv/.ready
+	$(HARNESS) build $(filter-out --kernel,$(KERNEL_OPTIONS))
+
+#: make lint        style and types of the harness
+.PHONY: lint
+lint: .venv/.ready-dev
+	.venv/bin/ruff check harness tests/unit
+	.venv/bin/ruff format --check harness tests/unit
+	.venv/bin/mypy --strict harness
+
+#: make setup       system packages and libraries; the targets above do it by themselves
+.PHONY: setup
+setup: .venv/.ready
+
+#: make clean       remove what was built here; the cache stays (python -m harness cache --prune)
+.PHONY: clean
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache build/guest
+
+.venv/.ready: harness/bootstrap apt-packages.txt requirements.lock
+	@harness/bootstrap
+
+.venv/.ready-dev: .venv/.ready requirements-dev.lock
+	@harness/bootstrap dev
+
+#:
+#: variables (make vm-test GROUP=auto CHECK=uring/007):
+#:   GROUP=     group of checks: quick (default), auto, rw, stress, ...
+#:   CHECK=     one check, or several: uring/007, 'data/*'
+#:   SECTION=   dev or uring (default: both)
+#:   VARIANT=   debug kernels: kasan, lockdep, kcsan, kmemleak, slub, fault; joined by commas
+#:   CPUS=      virtual CPUs of the guest
+#:   KERNEL=    boot this bzImage, or the one in this folder; build nothing
+#:   KDIR=      base tree: your own; only read, never written
+#:   SOURCE=    base tree: a tarball, or REPOSITORY#REF
+#:   SERIES=    folder of patches, or none (default: kernel-patches/VERSION)
+#:   V=1        print each command and stream its output
+#:
+#: make itself ends with status 2 whatever fails; `python -m harness` says more by its status:
+#: 1 what you brought fails, 2 usage, 3 trouble in the lab.
