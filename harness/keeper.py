@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Keeps one good guest at hand: boots it when first needed, replaces it when a check broke it."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from harness import speed
+from harness.boot import Accelerator, GuestSpec, boot
+from harness.cache import Cache
+from harness.clock import StageClock
+from harness.console import Event
+from harness.guest import Guest
+from harness.image import KernelImage
+from harness.mount import Bundle, mount
+from harness.runfolder import RunFolder
+from harness.speed import Speed
+
+log = logging.getLogger(__name__)
+
+# Checkers that look at every memory access also need memory to note it down.
+MEMORY_MB = {'': 1024, 'kasan': 2048, 'kcsan': 2048, 'kmemleak': 1536}
+
+
+@dataclass(frozen=True)
+class GuestPlan:
+    """What every guest of a run has in common."""
+
+    kernel: KernelImage
+    accelerator: Accelerator
+    cpus: int
+    run: RunFolder
+    cache: Cache
+    clock: StageClock
+    memory_mb: int = 0  # 0: by variant
+    gdb: bool = False
+    kernel_args: tuple[str, ...] = ()
+
+    @property
+    def memory(self) -> int:
+        names = self.kernel.variant.split(',')
+        return self.memory_mb or max(MEMORY_MB.get(name, 1024) for name in names)
+
+    def spec(self, name: str, factor: float) -> GuestSpec:
+        return GuestSpec(
+            self.kernel,
+            self.run.guest(name),
+            self.accelerator,
+            self.cpus,
+            self.memory,
+            factor,
+            self.kernel_args,
+            self.gdb,
+        )
+
+    def expected_speed(self) -> Speed:
+        """Measured by an earlier run, or a guess."""
+        known = speed.remembered(self.cache, self.accelerator, self.kernel.variant, self.cpus)
+        return known or speed.guess(self.accelerator, self.kernel.variant)
+
+
+class GuestKeeper:
+    """One guest at a time, with the bundle in place."""
+
+    def __init__(self, plan: GuestPlan, bundle: Bundle) -> None:
+        self.plan = plan
+        self.bundle = bundle
+        self.speed = plan.expected_speed()
+        self.boots = 0
+        self.boot_seconds: list[float] = []
+        self.strays: list[Event] = []  # console events of no check
+        self._guest: Guest | None = None
+        self._taken = 0  # events of the present guest already given to a check or to the strays
+
+    @property
+    def current(self) -> Guest | None:
+        return self._guest
+
+    def get(self) -> Guest:
+        """The guest, alive when last heard of."""
+        if self._guest is not None and not self._guest.machine.alive:
+            self.discard()
+        if self._guest is None:
+            self._guest = self._fresh()
+        return self._guest
+
+    def discard(self) -> None:
+        """End the guest; the next one asked for is fresh."""
+        if self._guest is None:
+            return
+        guest, self._guest = self._guest, None
+        guest.machine.drain(quiet=0.05, limit=1.0)
+        guest.close()
+        self._sort(guest, '', '')
+
+    def take_events(self, guest: Guest, name: str, section: str) -> tuple[Event, ...]:
+        """Events since the last call that belong to this check; the others are strays."""
+        return self._sort(guest, name, section)
+
+    def _sort(self, guest: Guest, name: str, section: str) -> tuple[Event, ...]:
+        events = guest.machine.events_since(self._taken)
+        self._taken += len(events)
+        mine = []
+        for event in events:
+            # The guest's end and whatever came before the first mark belong to whoever ran.
+            if name and ((event.check, event.section) == (name, section) or not event.check):
+                mine.append(event)
+            else:
+                self.strays.append(event)
+        return tuple(mine)
+
+    def _fresh(self) -> Guest:
+        self.boots += 1
+        name = f'checks-{self.boots}'
+        self._taken = 0
+        with self.plan.clock.stage('boot'):
+            booted = boot(self.plan.spec(name, self.speed.factor))
+            try:
+                guest = Guest(booted)
+            except BaseException:
+                booted.machine.stop()
+                raise
+        self.boot_seconds.append(booted.seconds)
+        try:
+            # What the kernel complained about before any check is nobody's but its own.
+            self._sort(guest, '', '')
+            with self.plan.clock.stage('mount'):
+                mount(guest, self.bundle, self.speed.factor)
+                if not self.speed.measured:
+                    self.speed = speed.measure(guest, self.plan.cache)
+        except BaseException:
+            guest.close()
+            raise
+        return guest
+
+
+def with_gdb(plan: GuestPlan) -> GuestPlan:
+    return replace(plan, gdb=True)

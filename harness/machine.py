@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A running QEMU: its console read all the time, its end noticed, its processes never left behind."""
+
+from __future__ import annotations
+
+import atexit
+import ctypes
+import os
+import signal
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+import pexpect
+
+from harness.console import Event, Kind, Parser
+from harness.errors import LabError
+from harness.qmp import Monitor
+
+# What the reader looks for in the raw bytes; the time of each is kept.
+KERNEL = b'Linux version '
+UP = b'fuse-lab: guest up'
+FAILED = b'fuse-lab: guest start-up failed: '
+_MILESTONES = (KERNEL, UP, FAILED)
+_CARRY = max(len(text) for text in _MILESTONES) - 1
+
+MAX_LOG = 256 << 20  # bytes of console kept on disk; a kernel that prints without end is parsed on
+MAX_EVENTS = 2000
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True)
+_running: weakref.WeakSet[Machine] = weakref.WeakSet()
+
+
+class Machine:
+    """virtme-run and the QEMU it started, in a session of their own on a pty."""
+
+    def __init__(self, argv: Sequence[str], cwd: Path, log: Path, env: Mapping[str, str]) -> None:
+        self.log = log
+        self.monitor: Monitor | None = None
+        self.started = time.monotonic()
+        self.milestones: dict[bytes, float] = {}
+        self.events: list[Event] = []
+        self.parser = Parser()
+        self.last_output = self.started
+        self._stopping = False
+        self._over = False
+        self._tail = b''
+        self._changed = threading.Condition()
+        try:
+            self._log: IO[bytes] | None = log.open('wb')
+        except OSError as error:
+            raise LabError(f'cannot write the console log {log}', str(error)) from error
+        try:
+            # dimensions: the kernel's lines must not be wrapped by a terminal width
+            self._child: pexpect.spawn[bytes] = pexpect.spawn(
+                argv[0],
+                list(argv[1:]),
+                cwd=str(cwd),
+                env=dict(env),
+                encoding=None,
+                echo=False,
+                timeout=None,
+                dimensions=(50, 500),
+                preexec_fn=_die_with_parent,
+            )
+        except (pexpect.ExceptionPexpect, OSError) as error:
+            self._log.close()
+            raise LabError(f'cannot start {argv[0]}', str(error)) from error
+        self.pid = int(self._child.pid or 0)  # process group of virtme-run and QEMU
+        _running.add(self)
+        self._reader = threading.Thread(target=self._read, name=f'console {log.parent.name}', daemon=True)
+        self._reader.start()
+
+    @property
+    def alive(self) -> bool:
+        return not self._over
+
+    @property
+    def offset(self) -> int:
+        """Bytes of console so far."""
+        return self.parser.offset
+
+    def wait(self, condition: Callable[[], bool], timeout: float) -> bool:
+        """Wait until the condition holds; it is looked at whenever the console says something."""
+        with self._changed:
+            return self._changed.wait_for(lambda: condition() or self._over, timeout) and condition()
+
+    def drain(self, quiet: float = 0.15, limit: float = 3.0) -> None:
+        """Wait until the console has been silent for a moment: a report is complete then."""
+        deadline = time.monotonic() + limit
+        with self._changed:
+            while not self._over and time.monotonic() < deadline:
+                if time.monotonic() - self.last_output >= quiet:
+                    break
+                self._changed.wait(quiet)
+            if not self._over:
+                self._keep(self.parser.flush())
+
+    def tail(self, lines: int = 30) -> str:
+        """The console's last lines, for an error."""
+        text = self._tail.decode('utf-8', 'replace').replace('\r', '')
+        return '\n'.join(''.join(c for c in line if c.isprintable()) for line in text.rstrip().split('\n')[-lines:])
+
+    def events_since(self, number: int) -> list[Event]:
+        with self._changed:
+            return self.events[number:]
+
+    def send_break(self, key: str) -> None:
+        """A sysrq over the serial line: works when no program in the guest runs any more."""
+        if self.monitor is None:
+            return
+        self.monitor.execute('chardev-send-break', {'id': 'console'})
+        os.write(self._child.child_fd, key.encode())
+
+    def stop(self) -> None:
+        """End it and everything it started; no harm if it has ended already."""
+        self._stopping = True
+        self._kill()
+        self._reader.join(10.0)
+        if self.monitor is not None:
+            self.monitor.close()
+        if not self._child.closed:
+            self._child.close(force=True)
+        _running.discard(self)
+
+    def _kill(self) -> None:
+        # QEMU first: its parent then reaps it. Killed together they would leave a zombie where
+        # process 1 does not reap, as in many containers.
+        for child in _children(self.pid):
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(child, signal.SIGKILL)
+        deadline = time.monotonic() + 1.0
+        while time.monotonic() < deadline and _children(self.pid):
+            time.sleep(0.005)
+        # It may have ended, and been reaped, already.
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
+
+    def _read(self) -> None:
+        carry = b''
+        while True:
+            try:
+                data = self._child.read_nonblocking(65536, timeout=None)
+            except (pexpect.EOF, OSError):
+                break
+            now = time.monotonic()
+            window = carry + data
+            carry = window[-_CARRY:]
+            with self._changed:
+                for text in _MILESTONES:
+                    if text not in self.milestones and text in window:
+                        self.milestones[text] = now
+                self._tail = (self._tail + data)[-32768:]
+                self.last_output = now
+                if self._log is not None and self.parser.offset < MAX_LOG:
+                    try:
+                        self._log.write(data)
+                        self._log.flush()
+                    except OSError:
+                        self._log.close()  # full disk: what was read is still judged
+                        self._log = None
+                self._keep(self.parser.feed(data))
+                self._changed.notify_all()
+        # QEMU's last event says how it ended; the console only that it did.
+        if self.monitor is not None:
+            self.monitor.wait_closed(2.0)
+        with self._changed:
+            kind, line = self._ending()
+            self._keep(self.parser.close(kind, line))
+            if self._log is not None:
+                self._log.close()
+            self._over = True
+            self._changed.notify_all()
+        # virtme-run reaps QEMU; whatever else is in the group goes too.
+        self._kill()
+
+    def _ending(self) -> tuple[Kind | None, str]:
+        """What to say of the end that nobody here asked for."""
+        if self._stopping:
+            return None, ''
+        shutdown = self.monitor.shutdown if self.monitor is not None else None
+        if any(event.kind is Kind.PANIC for event in self.events) or Kind.PANIC in self.parser.open_kinds:
+            return None, ''
+        if shutdown is not None and shutdown.reason in ('guest-reset', 'subsystem-reset'):
+            return Kind.REBOOT, 'the guest reset itself without a word'
+        if shutdown is not None and shutdown.reason == 'guest-shutdown':
+            return Kind.GONE, 'the guest switched itself off'
+        if shutdown is not None:
+            return Kind.GONE, f'QEMU ended ({shutdown.reason})'
+        return Kind.GONE, 'QEMU ended without a word (killed?)'
+
+    def _keep(self, events: list[Event]) -> None:
+        self.events += events[: max(0, MAX_EVENTS - len(self.events))]
+
+
+def stop_all() -> None:
+    """End every machine of this process."""
+    for machine in list(_running):
+        machine.stop()
+
+
+def _children(pid: int) -> list[int]:
+    try:
+        return [int(word) for word in Path(f'/proc/{pid}/task/{pid}/children').read_text(encoding='ascii').split()]
+    except OSError:
+        return []
+
+
+def _die_with_parent() -> None:
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+atexit.register(stop_all)

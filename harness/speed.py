@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""How fast the guest is, measured in it; every time-out is multiplied by the result.
+
+Unit speed is that of a guest whose shell counts to 20000 in 0.10 s and starts 50 programs in
+0.05 s: a current CPU with KVM and a debugging kernel, or an emulated one that is three times
+slower than that and so has the factor 3. Faster guests count as 1: time-outs are for hangs,
+nothing is gained by tight ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.boot import Accelerator
+from harness.cache import Cache
+from harness.guest import Guest
+from harness.memo import Memo
+
+log = logging.getLogger(__name__)
+
+UNIT_LOOP = 0.10
+UNIT_FORK = 0.05
+# Before anything was measured: plain kernels here, and variants that check every memory access.
+GUESS = {'kvm': 1.0, 'tcg': 3.0}
+GUESS_VARIANT = 4.0
+HIGHEST = 60.0
+
+@dataclass(frozen=True)
+class Speed:
+    """Measured speed of one kind of guest."""
+
+    factor: float
+    loop: float  # seconds
+    fork: float
+    measured: bool = True
+
+
+def guess(accelerator: Accelerator, variant: str) -> Speed:
+    """For the first boot, before anything was measured."""
+    factor = GUESS.get(accelerator.name, 3.0) * (1.0 if variant in ('', 'default') else GUESS_VARIANT)
+    return Speed(factor, 0.0, 0.0, measured=False)
+
+
+def remembered(cache: Cache, accelerator: Accelerator, variant: str, cpus: int) -> Speed | None:
+    """What an earlier run measured for this kind of guest on this CPU."""
+    known = Memo(cache, 'speed').get(_key(accelerator, variant, cpus))
+    if not isinstance(known, dict):
+        return None
+    try:
+        return Speed(float(known['factor']), float(known['loop']), float(known['fork']))
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def measure(guest: Guest, cache: Cache) -> Speed:
+    """Measure this guest and remember it."""
+    spec = guest.booted.spec
+    start, middle, end = (float(word) for word in guest.ask('/lab/guest/speed', timeout=60).split())
+    loop, fork = middle - start, end - middle
+    speed = Speed(factor_of(loop, fork), loop, fork)
+    key = _key(spec.accelerator, spec.kernel.variant, spec.cpus)
+    Memo(cache, 'speed').put({key: {'factor': speed.factor, 'loop': loop, 'fork': fork}})
+    log.info('guest speed: factor %.1f (loop %.2f s, 50 forks %.2f s)', speed.factor, loop, fork)
+    return speed
+
+
+def factor_of(loop: float, fork: float) -> float:
+    """By how much the slower of the two is slower than unit speed."""
+    return round(min(HIGHEST, max(1.0, loop / UNIT_LOOP, fork / UNIT_FORK)), 2)
+
+
+def _key(accelerator: Accelerator, variant: str, cpus: int) -> str:
+    info = Path('/proc/cpuinfo')
+    lines = info.read_text(encoding='utf-8', errors='replace').splitlines() if info.exists() else []
+    cpu = next((line for line in lines if 'model name' in line), '')
+    return f'{accelerator.name} {variant or "default"} cpus={cpus} {hashlib.sha256(cpu.encode()).hexdigest()[:8]}'
