@@ -85,8 +85,21 @@ def _files(src: Path) -> Iterator[Path]:
                 yield here / name
 
 
+def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Lines with the number of the first, a backslash at the end having joined the next."""
+    started, joined = 0, ''
+    for number, line in enumerate(text.splitlines(), 1):
+        started = started or number
+        joined = f'{joined.rstrip()} {line.lstrip()}' if joined else line
+        if joined.endswith('\\'):
+            joined = joined[:-1]
+            continue
+        yield started, joined
+        started, joined = 0, ''
+
+
 def _definitions(path: Path, src: Path, wanted: set[str]) -> Iterator[tuple[str, _Definition]]:
-    text = path.read_text(encoding='utf-8', errors='replace').replace('\\\n', ' ')
+    text = path.read_text(encoding='utf-8', errors='replace')
     if not any(re.search(rf'^\s*(?:menu)?config\s+{name}\s*$', text, re.MULTILINE) for name in wanted):
         return
     around: list[list[str]] = []  # dependencies of each enclosing if, menu and choice
@@ -100,7 +113,7 @@ def _definitions(path: Path, src: Path, wanted: set[str]) -> Iterator[tuple[str,
             yield name, _Definition(where, prompt, tuple(clauses))
 
     help_indent = -1
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in _logical_lines(text):
         indent = len(line.expandtabs()) - len(line.expandtabs().lstrip())
         if help_indent >= 0:
             if not line.strip() or indent > help_indent:
