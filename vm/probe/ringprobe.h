@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * ringprobe: drives FUSE over io_uring by hand and prints what happened.
+ *
+ * One process is at once the FUSE server (raw protocol, single thread) and the
+ * director of client processes, so that a sub-command can put the steps of both
+ * sides into a chosen order. Nothing waits without a limit.
+ */
+#ifndef RINGPROBE_H
+#define RINGPROBE_H
+
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/fuse.h>
+#include <liburing.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/types.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+/* ---- the ring's part of the protocol, newer than the system's header ---- */
+
+#define RING_INIT_FLAG2		(1u << 9)	/* INIT bit 41 */
+#define SUPP_GROUP_FLAG2	(1u << 2)	/* INIT bit 34 */
+
+enum { CMD_REGISTER = 1, CMD_COMMIT = 2 };
+
+struct ring_cmd {
+	uint64_t flags;
+	uint64_t commit_id;
+	uint16_t qid;
+	uint8_t padding[6];
+};
+
+struct ring_ent_in_out {
+	uint64_t flags;
+	uint64_t commit_id;
+	uint32_t payload_sz;
+	uint32_t offset;
+	uint64_t reserved;
+};
+
+struct ring_headers {
+	uint8_t in_out[128];
+	uint8_t op_in[128];
+	struct ring_ent_in_out ent;
+};
+
+_Static_assert(sizeof(struct ring_headers) == 288, "header area");
+_Static_assert(sizeof(struct ring_cmd) == 24, "command area");
+
+/* ------------------------------------------------------- the library ------ */
+
+enum {
+	LIMIT = 30,		/* seconds for anything that must happen */
+	QUIET_MS = 60,		/* how long to look for what must not happen */
+	DEFAULT_PAYLOAD = 32 * 4096,
+	FILL = 0xaa,		/* what the kernel has not written */
+};
+
+struct conn;
+struct req;
+
+/* An io_uring, and what its commands have said. */
+struct ring {
+	struct io_uring u;
+	bool sqe128, fixed_file;
+	unsigned int setup;
+	int async;		/* IOSQE_ASYNC on every command */
+};
+
+enum ent_state { ENT_NEW, ENT_IDLE, ENT_BUSY, ENT_DEAD };
+
+/* A ring entry: one pair of buffers, one held command. */
+struct ent {
+	struct conn *c;
+	struct ring *r;
+	unsigned int qid;
+	struct ring_headers *h;
+	uint8_t *pay;
+	size_t pay_len;
+	struct iovec iov[2];
+	enum ent_state state;
+	int res;		/* of the completion that ended it */
+};
+
+/* A request as it came, by whichever way. */
+struct req {
+	struct req *next;
+	struct conn *c;
+	struct ent *e;		/* NULL: came over /dev/fuse */
+	struct fuse_in_header h;
+	const void *op;		/* per-op header, op_len bytes */
+	size_t op_len;
+	const uint8_t *pay;
+	size_t pay_len;
+	void *buf;		/* of a /dev/fuse request */
+};
+
+struct init_opts {
+	uint32_t flags, flags2;
+	uint32_t max_write;
+	uint16_t max_background;
+	uint16_t max_pages;
+	bool no_ring;		/* do not echo the ring's bit */
+	bool force_ring;	/* echo it even if it was not offered */
+};
+
+struct conn {
+	int fd;
+	bool mounted;
+	unsigned int number;	/* under fusectl */
+	char mnt[PATH_MAX];
+	struct fuse_init_in init;
+	bool offered;
+	uint32_t max_write, max_pages;
+	struct req *first, **last;
+	struct ent *ents;
+	unsigned int nents;
+	struct ring *rings[8];	/* those with entries of this connection */
+	unsigned int nrings;
+	/* what came over /dev/fuse */
+	unsigned int dev_forgets, dev_ordinary, interrupts;
+	uint64_t interrupt_of;	/* unique the last INTERRUPT was about */
+	/* all requests over the ring, delivered */
+	unsigned int ring_requests;
+	unsigned int ended;	/* entries ended by a negative completion */
+	uint32_t open_flags;	/* handed out by OPEN */
+	bool fill;		/* put FILL into header areas before each commit */
+	uint32_t dir_gid;	/* group of every directory */
+	uint8_t *data;		/* contents of every regular file */
+};
+
+enum { FILE_SIZE = 4 << 20 };
+
+/* messages; die() also cleans up */
+void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+void die(const char *fmt, ...) __attribute__((noreturn, format(printf, 1, 2)));
+void notrun(const char *why) __attribute__((noreturn));	/* tells run-check, exits 0 */
+const char *err_name(int err);	/* 0: "ok"; sign does not matter */
+const char *op_name(unsigned int opcode);
+uint64_t now_ms(void);
+void nap_ms(int ms);
+void cleanup(void);
+
+/* the machine */
+unsigned int possible_cpus(void);
+unsigned int online_cpus(void);
+void pin(unsigned int cpu);
+void set_enable_uring(bool on);
+bool old_ring_kernel(void);	/* 6.14 .. before 7.3: other order of entry checks */
+
+/* connection */
+const char *mount_point(void);
+void conn_open(struct conn *c);		/* descriptor only */
+void conn_mount(struct conn *c);	/* opens and mounts */
+void conn_init(struct conn *c, const struct init_opts *o);
+int conn_umount(struct conn *c, int flags);	/* 0 or errno; retries nothing */
+void conn_close(struct conn *c);	/* unmounts if need be and lets go */
+void conn_adopt(struct conn *c);	/* what another process mounted: no descriptor */
+void forget_conn(struct conn *c);
+void new_director(void);	/* after a fork: nothing to clean up yet */
+void conn_abort(struct conn *c);
+bool conn_listed(unsigned int number);
+long conn_file(struct conn *c, const char *name);	/* -1: no such file */
+void wait_idle(struct conn *c);		/* answers until no request is waiting */
+void wait_waiting(struct conn *c, long n);
+size_t payload_size(struct conn *c);
+
+/* rings and entries */
+void ring_open(struct ring *r, unsigned int entries, unsigned int setup);
+void ring_close(struct ring *r);
+struct io_uring_sqe *ring_cmd(struct ring *r, int fd, unsigned int op, unsigned int qid,
+			      uint64_t id, void *user);
+int ring_submit(struct ring *r);
+/* submit and say how it ended: 0 = held, or the negative result */
+int ring_submit_one(struct ring *r, void *user);
+int ring_wait_one(struct ring *r, void *user, int limit_ms);	/* 1 = nothing came */
+void ent_setup(struct ent *e, struct conn *c, struct ring *r, unsigned int qid, size_t payload);
+struct io_uring_sqe *ent_register(struct ent *e);	/* prepares */
+struct io_uring_sqe *ent_commit(struct ent *e, unsigned int qid, uint64_t id);
+void conn_register(struct conn *c, struct ring *r, unsigned int depth, size_t payload,
+		   unsigned int from, unsigned int to);	/* queues from..to-1 */
+void serve_setup(struct conn *c, struct ring *r, const struct init_opts *o,
+		 unsigned int depth);	/* mount, init, all queues */
+
+/* requests */
+struct req *next_req(struct conn *c, const char *what);	/* dies after LIMIT */
+struct req *try_req(struct conn *c, int ms);		/* NULL when none */
+void pump(struct conn *c, int ms);
+void put_req(struct req *q);
+void reply_raw(struct req *q, int error, uint64_t unique, uint32_t payload_sz);
+void reply(struct req *q, int error, const void *data, size_t len);
+void answer(struct req *q);		/* what a sane filesystem would say */
+int fs_answer(struct conn *c, const struct req *q, void *out, size_t room, size_t *len);
+
+/* client processes: one job at a time each */
+struct job {
+	int (*run)(struct job *j);	/* 0 or errno */
+	char path[256], path2[256];
+	long a, b, c;
+	bool interruptible;	/* SIGINT does not kill but interrupts */
+	long ret;
+	uint32_t sum;
+	char text[256];
+};
+
+struct client {
+	pid_t pid;
+	int sock;
+	bool busy;
+	struct job done;
+	int err;		/* result of the last job; -1: killed */
+};
+
+void client_start(struct client *cl, int cpu);	/* before any ring is opened */
+void client_do(struct client *cl, int (*run)(struct job *j), const char *mnt,
+	       const char *name, long a, long b);
+void client_send(struct client *cl, const struct job *j);
+bool client_done(struct client *cl);		/* has it ended by now? */
+void client_wait(struct client *cl, const char *what);	/* without serving */
+void client_serve(struct client *cl, struct conn *c, const char *what);	/* answering */
+void client_stop(struct client *cl);
+void client_blocked(struct client *cl);	/* wait until it sleeps in the kernel */
+uint32_t checksum(const void *p, size_t n);
+
+/* jobs */
+int do_stat(struct job *j), do_read(struct job *j), do_write(struct job *j),
+	do_aio_read(struct job *j), do_hold_open(struct job *j), do_close(struct job *j),
+	do_held_read(struct job *j);
+void fill_pattern(uint8_t *p, size_t n, uint64_t offset);
+
+/* sub-commands */
+struct command {
+	const char *name;
+	int (*run)(int argc, char **argv);
+	const char *help;
+};
+
+extern const struct command entry_commands[], place_commands[], queue_commands[],
+	life_commands[], server_commands[];
+
+#endif

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * ringprobe: callers of somebody else's server (mirrorfs), over either transport.
+ * $MNT is its mount, $SRC the directory behind it, $SERVER its process.
+ */
+#include "ringprobe.h"
+
+#include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+
+enum { BLOCK = 4096, MAX_CALLERS = 16 };
+
+static const char *variable(const char *name)
+{
+	const char *value = getenv(name);
+
+	if (!value)
+		die("%s is not set", name);
+	return value;
+}
+
+static void make_data(void)
+{
+	static uint8_t data[MAX_CALLERS * BLOCK];
+	char path[PATH_MAX];
+	int fd;
+
+	fill_pattern(data, sizeof(data), 0);
+	snprintf(path, sizeof(path), "%s/data", variable("SRC"));
+	fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0644);
+	if (fd < 0 || write(fd, data, sizeof(data)) != (ssize_t)sizeof(data))
+		die("%s: %s", path, err_name(errno));
+	close(fd);
+}
+
+static void show_umount(struct conn *c)
+{
+	uint64_t end = now_ms() + LIMIT * 1000;
+	int err;
+
+	/* a caller that has just ended may not have let go yet */
+	do
+		err = conn_umount(c, 0);
+	while (err == EBUSY && now_ms() < end);
+	say("unmount: %s", err_name(err));
+}
+
+/*
+ * N callers, each reading its own block of a file whose READs the server holds
+ * back. When all are on their way, something happens to them.
+ */
+static int callers(int argc, char **argv)
+{
+	int i, n = argc > 1 ? atoi(argv[1]) : 4, failed = 0, killed = 0, right = 0;
+	const char *what = argc > 2 ? argv[2] : "";
+	struct client cl[MAX_CALLERS];
+	uint8_t want[BLOCK];
+	struct conn c;
+	pid_t server = atoi(variable("SERVER"));
+
+	if (n < 1 || n > MAX_CALLERS)
+		die("1 to %d callers", MAX_CALLERS);
+	make_data();
+	for (i = 0; i < n; i++)
+		client_start(&cl[i], -1);
+	conn_adopt(&c);
+	for (i = 0; i < n; i++)
+		client_do(&cl[i], do_read, c.mnt, "data", i * BLOCK, BLOCK);
+	wait_waiting(&c, n);
+	say("%d callers inside", n);
+	if (!strcmp(what, "kill-server")) {
+		kill(server, SIGKILL);
+	} else if (!strcmp(what, "abort")) {
+		conn_abort(&c);
+	} else if (!strcmp(what, "force")) {
+		uint64_t end = now_ms() + LIMIT * 1000;
+		int err;
+
+		do
+			err = conn_umount(&c, MNT_FORCE);
+		while (err == EBUSY && now_ms() < end);
+		say("unmount by force: %s", err_name(err));
+	} else if (!strcmp(what, "kill-callers")) {
+		for (i = 0; i < n; i++)
+			kill(cl[i].pid, i % 2 ? SIGKILL : SIGINT);
+	} else if (strcmp(what, "wait")) {
+		die("what should happen to the callers?");
+	}
+	for (i = 0; i < n; i++) {
+		client_wait(&cl[i], "a caller");
+		fill_pattern(want, sizeof(want), i * BLOCK);
+		if (cl[i].err == -1)
+			killed++;
+		else if (cl[i].err)
+			failed++;
+		else
+			right += cl[i].done.ret == BLOCK &&
+				 cl[i].done.sum == checksum(want, BLOCK);
+	}
+	if (!strcmp(what, "kill-callers"))
+		/* the interrupted ones may get an error or their data */
+		say("callers killed: %d, others ended: %s", killed,
+		    failed + right == n - killed ? "all" : "not all");
+	else
+		say("callers ended: %d with right data, %d with an error", right, failed);
+	if (!strcmp(what, "kill-callers") || !strcmp(what, "wait")) {
+		uint64_t end = now_ms() + LIMIT * 1000;
+
+		while (conn_file(&c, "waiting") && now_ms() < end)
+			nap_ms(2);
+		say("requests left waiting: %ld", conn_file(&c, "waiting"));
+		client_start(&cl[0], -1);
+		client_do(&cl[0], do_stat, c.mnt, "data", 0, 0);
+		client_wait(&cl[0], "another caller");
+		say("another caller: %s", err_name(cl[0].err));
+		client_stop(&cl[0]);
+		forget_conn(&c);
+		return 0;
+	}
+	if (c.mounted && strcmp(what, "force")) {
+		client_do(&cl[0], do_stat, c.mnt, "data", 0, 0);
+		client_wait(&cl[0], "a new caller");
+		say("new caller: %s", err_name(cl[0].err));
+		show_umount(&c);
+	}
+	for (i = 0; i < n; i++)
+		client_stop(&cl[i]);
+	return 0;
+}
+
+/* a: rounds, b: size; path2 is the mount, entered before the first round */
+static int do_verify(struct job *j)
+{
+	int dir = open(j->path2, O_RDONLY | O_DIRECTORY), fd, err = 0;
+	const char *name = strrchr(j->path, '/') + 1;
+	uint8_t *want = malloc(j->b), *got = malloc(j->b);
+	long round;
+
+	if (dir < 0 || !want || !got)
+		return errno;
+	for (round = 0; round < j->a && !err; round++) {
+		fd = openat(dir, name, O_CREAT | O_RDWR, 0644);
+		if (fd < 0)
+			return errno;
+		fill_pattern(want, j->b, round * 31 + name[1]);
+		if (pwrite(fd, want, j->b, round * 100) != j->b ||
+		    pread(fd, got, j->b, round * 100) != j->b)
+			err = errno ? errno : EIO;
+		else if (memcmp(got, want, j->b))
+			err = EBADMSG;
+		close(fd);
+		j->ret = round + 1;
+	}
+	close(dir);
+	free(want);
+	free(got);
+	return err;
+}
+
+static int traffic(int argc, char **argv)
+{
+	int i, rounds = argc > 1 ? atoi(argv[1]) : 20, good = 0, turns = 0, busy = 0, err = 0;
+	const char *what = argc > 2 ? argv[2] : "none";
+	enum { CALLERS = 4, SIZE = 20000 };
+	struct client cl[CALLERS];
+	pid_t server = atoi(variable("SERVER"));
+	struct conn c;
+	bool done;
+	uint64_t end;
+
+	for (i = 0; i < CALLERS; i++)
+		client_start(&cl[i], i % online_cpus());
+	conn_adopt(&c);
+	for (i = 0; i < CALLERS; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "t%d", i);
+		client_do(&cl[i], do_verify, c.mnt, name, rounds, SIZE);
+	}
+	end = now_ms() + 3 * LIMIT * 1000;
+	do {
+		done = true;
+		for (i = 0; i < CALLERS; i++)
+			done &= client_done(&cl[i]);
+		if (!strcmp(what, "stop-server")) {
+			kill(server, SIGSTOP);
+			nap_ms(5);
+			kill(server, SIGCONT);
+			turns++;
+		} else if (!strcmp(what, "umount") && !done) {
+			/* as long as they are inside it must be refused */
+			err = conn_umount(&c, 0);
+			busy += err == EBUSY;
+			if (err != EBUSY)
+				break;
+		} else if (!strcmp(what, "lazy") && !turns) {
+			/* when all have entered: each has a file there by then */
+			struct stat st;
+			char path[PATH_MAX];
+			int inside = 0;
+
+			for (i = 0; i < CALLERS; i++) {
+				snprintf(path, sizeof(path), "%s/t%d", variable("SRC"), i);
+				inside += !stat(path, &st);
+			}
+			if (inside == CALLERS) {
+				say("lazy unmount: %s", err_name(conn_umount(&c, MNT_DETACH)));
+				turns = 1;
+			}
+		}
+		if (now_ms() > end)
+			die("waited %d s in vain for the callers", 3 * LIMIT);
+		nap_ms(1);
+	} while (!done);
+	for (i = 0; i < CALLERS; i++) {
+		client_wait(&cl[i], "a caller");
+		if (cl[i].err)
+			say("caller %d: %s", i, err_name(cl[i].err));
+		good += !cl[i].err && cl[i].done.ret == rounds;
+		client_stop(&cl[i]);
+	}
+	say("callers with right data in all rounds: %d of %d", good, CALLERS);
+	if (!strcmp(what, "stop-server"))
+		say("server stopped and continued meanwhile: %s", turns ? "yes" : "no");
+	if (!strcmp(what, "umount"))
+		say("unmount tried meanwhile, refused: %s", busy ? "yes" : err_name(err));
+	if (!strcmp(what, "umount"))
+		show_umount(&c);
+	else
+		forget_conn(&c);
+	return 0;
+}
+
+const struct command server_commands[] = {
+	{ "callers", callers, "callers of a server that holds READ back (COUNT EVENT)" },
+	{ "traffic", traffic, "callers that verify what they write ([ROUNDS [EVENT]])" },
+	{}
+};
