@@ -10,7 +10,7 @@
 #   $RUN/K.stats   counters of server K;  $RUN/K.log  what it printed
 #   $RUN/K.kernel  "DEV URING SERVER_DEV SERVER_URING": the kernel's counters and
 #                  the server's, read together before the unmount
-#   $RUN/K.killed  the check killed (or stopped for good) this server on purpose
+#   $RUN/K.killed  the check did something after which this server need not end well
 #   $RUN/notrun    reason why the check does not apply here
 
 CONNECTIONS=/sys/fs/fuse/connections
@@ -271,10 +271,25 @@ _remount() {
 	_mount "$@" || _fail "mount failed"
 }
 
-# _kill_server [SIGNAL]: kill the server of $MNT and say that it was on purpose.
-_kill_server() {
+# _server_may_die: from here on the check does things to the server of $MNT (or
+# its connection) after which it need not end well.
+_server_may_die() {
 	local _k _pid _conn
 	_find_server || _fail "no server was started for $MNT"
 	: >"$RUN/$_k.killed"
+}
+
+# _kill_server [SIGNAL]: kill the server of $MNT and say that it was on purpose.
+_kill_server() {
+	local _k _pid _conn
+	_server_may_die
+	_find_server
 	kill -"${1:-KILL}" "$_pid"
+}
+
+# _probe COMMAND...: ringprobe against the server of $MNT.
+_probe() {
+	local _k _pid _conn
+	_find_server || _fail "no server was started for $MNT"
+	SERVER=$_pid ringprobe "$@"
 }

@@ -670,12 +670,16 @@ struct guesser {
 static void *guess_ids(void *arg)
 {
 	struct guesser *g = arg;
+	uint64_t id = 0;
 	int tag, i, res;
 
 	ring_open(&g->r, 64, IORING_SETUP_SQE128);
 	while (!g->stop) {
-		uint64_t id = g->next;
-
+		if (g->next == id) {
+			usleep(50);
+			continue;
+		}
+		id = g->next;
 		/* ids to come that are not given out before the next reply */
 		for (i = 1; i <= 4; i++) {
 			ring_cmd(&g->r, g->c->fd, CMD_COMMIT, 0, id + 64 + 2 * i, &tag);

@@ -232,7 +232,68 @@ static int traffic(int argc, char **argv)
 	return 0;
 }
 
+/* a: bytes; a file written in one go, flushed, dropped from the cache and read back */
+static int do_bulk(struct job *j)
+{
+	enum { CHUNK = 1 << 20 };
+	uint8_t *want = malloc(CHUNK), *got = malloc(CHUNK);
+	int fd = open(j->path, O_CREAT | O_TRUNC | O_RDWR, 0644), err = 0;
+	long at;
+
+	if (fd < 0 || !want || !got)
+		return errno;
+	for (at = 0; at < j->a && !err; at += CHUNK) {
+		fill_pattern(want, CHUNK, at);
+		if (pwrite(fd, want, CHUNK, at) != CHUNK)
+			err = errno ? errno : EIO;
+	}
+	if (!err && fsync(fd))
+		err = errno;
+	posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+	for (at = 0; at < j->a && !err; at += CHUNK) {
+		fill_pattern(want, CHUNK, at);
+		if (pread(fd, got, CHUNK, at) != CHUNK)
+			err = errno ? errno : EIO;
+		else if (memcmp(got, want, CHUNK))
+			err = EBADMSG;
+	}
+	close(fd);
+	free(want);
+	free(got);
+	return err;
+}
+
+static int bulk(int argc, char **argv)
+{
+	int i, mib = argc > 1 ? atoi(argv[1]) : 4, good = 0;
+	enum { CALLERS = 2 };
+	struct client cl[CALLERS];
+	struct conn c;
+
+	for (i = 0; i < CALLERS; i++)
+		client_start(&cl[i], i % online_cpus());
+	conn_adopt(&c);
+	for (i = 0; i < CALLERS; i++) {
+		char name[8];
+
+		snprintf(name, sizeof(name), "b%d", i);
+		client_do(&cl[i], do_bulk, c.mnt, name, (long)mib << 20, 0);
+	}
+	for (i = 0; i < CALLERS; i++) {
+		client_wait(&cl[i], "a bulk writer and reader");
+		if (cl[i].err)
+			say("caller %d: %s", i, err_name(cl[i].err));
+		good += !cl[i].err;
+		client_stop(&cl[i]);
+	}
+	say("%d callers wrote and read back %d MiB each, right: %d", CALLERS, mib, good);
+	say("requests left waiting: %ld", conn_file(&c, "waiting"));
+	forget_conn(&c);
+	return 0;
+}
+
 const struct command server_commands[] = {
+	{ "bulk", bulk, "files written and read back at large ([MIB])" },
 	{ "callers", callers, "callers of a server that holds READ back (COUNT EVENT)" },
 	{ "traffic", traffic, "callers that verify what they write ([ROUNDS [EVENT]])" },
 	{}
