@@ -584,8 +584,7 @@ static int racer_results(struct racer *x, bool aborted, int *delivered)
 		n++;
 		if (!cqe->res)
 			++*delivered;
-		else if (!aborted || (cqe->res != -ENOTCONN && cqe->res != -ECONNABORTED &&
-				      cqe->res != -EOPNOTSUPP))
+		else if (!aborted || (cqe->res != -ENOTCONN && cqe->res != -ECONNABORTED))
 			odd++;
 	}
 	io_uring_cq_advance(&x->r.u, n);
