@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "later.h"
+#include "mirror.h"
+#include "options.h"
+#include "session.h"
+#include "stats.h"
+#include "transport.h"
+
+enum { STATUS_NO_RING = 3 };
+
+static int ready_pipe[2] = { -1, -1 };	/* the server tells its parent its status */
+
+/* In the parent: what the server says, or what it died of. */
+static int wait_for_server(pid_t child)
+{
+	int status = 1;
+	ssize_t n;
+
+	close(ready_pipe[1]);
+	do
+		n = read(ready_pipe[0], &status, sizeof(status));
+	while (n < 0 && errno == EINTR);
+	if (n == sizeof(status))
+		return status;
+	if (waitpid(child, &status, 0) == child && WIFEXITED(status))
+		return WEXITSTATUS(status);
+	fprintf(stderr, "mirrorfs: the server died\n");
+	return 1;
+}
+
+static void detach(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	struct stat st;
+
+	setsid();
+	if (null < 0)
+		return;
+	dup2(null, STDIN_FILENO);
+	dup2(null, STDOUT_FILENO);
+	/*
+	 * Later complaints belong in a log or on a terminal; but whoever reads a pipe
+	 * waits for all its writers to end.
+	 */
+	if (fstat(STDERR_FILENO, &st) < 0 ||
+	    !(S_ISREG(st.st_mode) || S_ISCHR(st.st_mode)))
+		dup2(null, STDERR_FILENO);
+	close(null);
+}
+
+static void say_ready(const struct options *opt, int pidfile)
+{
+	int status = 0;
+
+	if (pidfile >= 0) {
+		dprintf(pidfile, "%d\n", getpid());
+		close(pidfile);
+	}
+	if (opt->foreground)
+		return;
+	if (write(ready_pipe[1], &status, sizeof(status)) < 0)
+		fprintf(stderr, "mirrorfs: %s\n", strerror(errno));
+	detach();
+	close(ready_pipe[1]);
+}
+
+/* 0, or exit status when there must be a ring and is none. */
+static int ring_is_refused(const struct options *opt, const char *why)
+{
+	stats->ring = RING_REFUSED;
+	if (opt->require_ring) {
+		fprintf(stderr, "mirrorfs: ring refused (%s)\n", why);
+		return STATUS_NO_RING;
+	}
+	fprintf(stderr, "mirrorfs: ring refused (%s), serving over /dev/fuse\n", why);
+	return 0;
+}
+
+/*
+ * Reply to INIT and serve. With a ring all that may fail on our side is prepared
+ * before the reply, which then does not promise it in vain; the entries go to the
+ * kernel after it. Meanwhile and ever after /dev/fuse is served too.
+ */
+static int start_serving(const struct options *opt)
+{
+	char why[128] = "the kernel does not offer it";
+	bool ring = session.ring_agreed && ring_prepare(why, sizeof(why));
+	int status = 0;
+
+	session.ring_agreed = ring;
+	session.ring_starting = ring;
+	if (opt->uring && !ring && opt->require_ring) {
+		session_unmount();
+		return ring_is_refused(opt, why);
+	}
+	status = session_reply_init();
+	if (status)
+		return status;
+	status = dev_start(ring ? 1 : opt->threads);
+	if (!status && ring && !ring_register(why, sizeof(why))) {
+		ring = false;
+		if (!opt->require_ring)
+			status = dev_start(opt->threads - 1);
+	}
+	if (!status && opt->uring && !ring)
+		status = ring_is_refused(opt, why);
+	__atomic_store_n(&session.ring_starting, false, __ATOMIC_RELEASE);
+	if (ring)
+		stats->ring = RING_IN_USE;
+	if (status) {
+		session_unmount();
+		session_end();
+	}
+	return status;
+}
+
+static void block_signals(void)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);	/* for later.c's threads only */
+	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	signal(SIGPIPE, SIG_IGN);
+}
+
+static int serve(struct options *opt)
+{
+	int pidfile = -1;
+	int status;
+
+	opt->mountpoint = realpath(opt->mountpoint, NULL);
+	if (!opt->mountpoint) {
+		fprintf(stderr, "mirrorfs: mount point: %s\n", strerror(errno));
+		return 1;
+	}
+	session.opt = opt;
+	stats_open(opt->stats, FIRST_DEV_SLOT + opt->threads + (opt->uring ? ring_queues() : 0));
+	if (opt->pidfile) {
+		pidfile = open(opt->pidfile, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+		if (pidfile < 0) {
+			fprintf(stderr, "mirrorfs: %s: %s\n", opt->pidfile, strerror(errno));
+			return 1;
+		}
+	}
+	block_signals();
+	status = mirror_start(opt->source);
+	if (!status)
+		status = session_mount(&mirror_backend);
+	if (status)
+		return status;
+	later_start();
+	status = start_serving(opt);
+	if (status)
+		return status;
+	say_ready(opt, pidfile);
+
+	status = session_wait();
+	stats->exit_status = status;
+	/*
+	 * A busy mount that was detached has not ended: its threads still read, and
+	 * only the end of the process ends it.
+	 */
+	if (!session_has_ended())
+		return status;
+	later_stop();
+	ring_join();
+	dev_join();
+	close(session.fd);
+	mirror_stop();
+	free((char *)opt->mountpoint);
+	stats_close();
+	return status;
+}
+
+int main(int argc, char **argv)
+{
+	static struct options opt;
+	pid_t child;
+
+	if (argc >= 2 && !strcmp(argv[1], "--print-stats")) {
+		if (argc != 3 && argc != 4) {
+			fprintf(stderr, "usage: mirrorfs --print-stats FILE [NAME]\n");
+			return 2;
+		}
+		return stats_print(argv[2], argv[3]);
+	}
+	options_parse(&opt, argc, argv);
+	if (opt.foreground)
+		return serve(&opt);
+
+	if (pipe2(ready_pipe, O_CLOEXEC) < 0) {
+		fprintf(stderr, "mirrorfs: %s\n", strerror(errno));
+		return 1;
+	}
+	child = fork();
+	if (child < 0) {
+		fprintf(stderr, "mirrorfs: %s\n", strerror(errno));
+		return 1;
+	}
+	if (child)
+		return wait_for_server(child);
+	close(ready_pipe[0]);
+	return serve(&opt);
+}

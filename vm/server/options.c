@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define _GNU_SOURCE
+#include <errno.h>
+#include <getopt.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "opcodes.h"
+#include "options.h"
+
+static const char help[] =
+"usage: mirrorfs [options] SOURCE MOUNTPOINT\n"
+"       mirrorfs --print-stats FILE [NAME]\n"
+"  --transport=dev|uring   how requests travel (default dev)\n"
+"  --require-ring          exit status 3 when the ring is refused\n"
+"  --depth=N               entries of each ring queue (default 8)\n"
+"  --queues=N              ring queues (default: one for each possible CPU)\n"
+"  --threads=N             threads serving /dev/fuse (default: number of CPUs)\n"
+"  --no-clone-fd           these threads share one descriptor\n"
+"  --cache=none|auto|always\n"
+"  --writeback             let the kernel gather writes\n"
+"  --max-write=BYTES --max-background=N --max-readahead=BYTES\n"
+"  --no-splice --no-readdirplus --no-locks --no-xattr --read-only\n"
+"  --stats=FILE            keep counters in FILE\n"
+"  --pidfile=FILE          write the server's process id there\n"
+"  --foreground            stay in the foreground\n"
+"  --debug                 every request on stderr (and --foreground)\n"
+"  --delay=OPCODE:MSEC     test aid: hold replies of OPCODE (GETATTR, ...)\n"
+"  --fault=OPCODE:ERRNO[:EVERY]\n"
+"                          test aid: answer (each EVERY'th) OPCODE with ERRNO\n";
+
+static void __attribute__((noreturn)) wrong(const char *what, const char *value)
+{
+	fprintf(stderr, "mirrorfs: %s%s%s\n", what, value ? ": " : "", value ? value : "");
+	fputs("Try mirrorfs --help\n", stderr);
+	exit(2);
+}
+
+static unsigned int number(const char *name, const char *text, unsigned int least)
+{
+	unsigned long value;
+	char *end;
+
+	errno = 0;
+	value = strtoul(text, &end, 10);
+	if (end == text || *end || errno || *text == '-' || value < least || value > INT_MAX) {
+		fprintf(stderr, "mirrorfs: --%s: not a number from %u: %s\n", name, least, text);
+		exit(2);
+	}
+	return value;
+}
+
+static unsigned int opcode_of(const char *text)
+{
+	int opcode = opcode_by_name(text);
+
+	if (opcode < 0)
+		wrong("unknown opcode", text);
+	return opcode;
+}
+
+/* Splits TEXT at its next colon; NULL when there is none. */
+static char *next_part(char *text)
+{
+	char *colon = strchr(text, ':');
+
+	if (colon)
+		*colon++ = 0;
+	return colon;
+}
+
+static void delay(struct options *o, char *text)
+{
+	char *msec = next_part(text);
+
+	if (!msec)
+		wrong("--delay wants OPCODE:MSEC", text);
+	o->delay_msec[opcode_of(text)] = number("delay", msec, 0);
+	o->test_aids = true;
+}
+
+static int error_of(const char *text)
+{
+	for (int e = 1; e < 512; e++) {
+		const char *name = strerrorname_np(e);
+
+		if (name && !strcmp(name, text))
+			return e;
+	}
+	if (*text >= '1' && *text <= '9')
+		return number("fault", text, 1);
+	wrong("unknown error", text);
+}
+
+static void fault(struct options *o, char *text)
+{
+	char *error = next_part(text);
+	char *every = error ? next_part(error) : NULL;
+	unsigned int opcode;
+
+	if (!error)
+		wrong("--fault wants OPCODE:ERRNO[:EVERY]", text);
+	opcode = opcode_of(text);
+	o->fault_error[opcode] = error_of(error);
+	if (o->fault_error[opcode] > 511)
+		wrong("no such error", error);
+	o->fault_every[opcode] = every ? number("fault", every, 1) : 1;
+	o->test_aids = true;
+}
+
+void options_parse(struct options *o, int argc, char **argv)
+{
+	enum {
+		TRANSPORT = 1, REQUIRE, DEPTH, QUEUES, THREADS, NO_CLONE, CACHE, WRITEBACK,
+		MAX_WRITE, MAX_BACKGROUND, MAX_READAHEAD, NO_SPLICE, NO_PLUS, NO_LOCKS,
+		NO_XATTR, READ_ONLY, STATS, PIDFILE, FOREGROUND, DEBUG, DELAY, FAULT, HELP,
+	};
+	static const struct option names[] = {
+		{ "transport", 1, NULL, TRANSPORT },
+		{ "require-ring", 0, NULL, REQUIRE },
+		{ "depth", 1, NULL, DEPTH },
+		{ "queues", 1, NULL, QUEUES },
+		{ "threads", 1, NULL, THREADS },
+		{ "no-clone-fd", 0, NULL, NO_CLONE },
+		{ "cache", 1, NULL, CACHE },
+		{ "writeback", 0, NULL, WRITEBACK },
+		{ "max-write", 1, NULL, MAX_WRITE },
+		{ "max-background", 1, NULL, MAX_BACKGROUND },
+		{ "max-readahead", 1, NULL, MAX_READAHEAD },
+		{ "no-splice", 0, NULL, NO_SPLICE },
+		{ "no-readdirplus", 0, NULL, NO_PLUS },
+		{ "no-locks", 0, NULL, NO_LOCKS },
+		{ "no-xattr", 0, NULL, NO_XATTR },
+		{ "read-only", 0, NULL, READ_ONLY },
+		{ "stats", 1, NULL, STATS },
+		{ "pidfile", 1, NULL, PIDFILE },
+		{ "foreground", 0, NULL, FOREGROUND },
+		{ "debug", 0, NULL, DEBUG },
+		{ "delay", 1, NULL, DELAY },
+		{ "fault", 1, NULL, FAULT },
+		{ "help", 0, NULL, HELP },
+		{ NULL, 0, NULL, 0 },
+	};
+	int c, which;
+
+	*o = (struct options){
+		.clone_fd = true,
+		.splice = true,
+		.readdirplus = true,
+		.locks = true,
+		.xattr = true,
+		.cache = CACHE_AUTO,
+		.depth = 8,
+		.max_write = 1 << 20,
+		.max_background = 64,
+		.max_readahead = UINT_MAX,
+	};
+	while ((c = getopt_long(argc, argv, "", names, &which)) != -1) {
+		switch (c) {
+		case TRANSPORT:
+			o->uring = !strcmp(optarg, "uring");
+			if (!o->uring && strcmp(optarg, "dev"))
+				wrong("--transport is dev or uring, not", optarg);
+			break;
+		case REQUIRE: o->require_ring = true; break;
+		case DEPTH: o->depth = number("depth", optarg, 1); break;
+		case QUEUES: o->queues = number("queues", optarg, 1); break;
+		case THREADS: o->threads = number("threads", optarg, 1); break;
+		case NO_CLONE: o->clone_fd = false; break;
+		case CACHE:
+			if (!strcmp(optarg, "none"))
+				o->cache = CACHE_NONE;
+			else if (!strcmp(optarg, "auto"))
+				o->cache = CACHE_AUTO;
+			else if (!strcmp(optarg, "always"))
+				o->cache = CACHE_ALWAYS;
+			else
+				wrong("--cache is none, auto or always, not", optarg);
+			break;
+		case WRITEBACK: o->writeback = true; break;
+		case MAX_WRITE: o->max_write = number("max-write", optarg, 1); break;
+		case MAX_BACKGROUND:
+			o->max_background = number("max-background", optarg, 1);
+			break;
+		case MAX_READAHEAD:
+			o->max_readahead = number("max-readahead", optarg, 0);
+			break;
+		case NO_SPLICE: o->splice = false; break;
+		case NO_PLUS: o->readdirplus = false; break;
+		case NO_LOCKS: o->locks = false; break;
+		case NO_XATTR: o->xattr = false; break;
+		case READ_ONLY: o->read_only = true; break;
+		case STATS: o->stats = optarg; break;
+		case PIDFILE: o->pidfile = optarg; break;
+		case FOREGROUND: o->foreground = true; break;
+		case DEBUG: o->debug = o->foreground = o->test_aids = true; break;
+		case DELAY: delay(o, optarg); break;
+		case FAULT: fault(o, optarg); break;
+		case HELP:
+			fputs(help, stdout);
+			exit(0);
+		default:
+			fputs("Try mirrorfs --help\n", stderr);
+			exit(2);
+		}
+	}
+	if (argc - optind != 2)
+		wrong("SOURCE and MOUNTPOINT are wanted", NULL);
+	/* the kernel's own least write size, and far more than it ever sends */
+	if (o->max_write < 4096)
+		o->max_write = 4096;
+	if (o->max_write > 64 << 20)
+		wrong("--max-write is too large", NULL);
+	if (o->depth > 4096 || o->threads > 1024 || o->queues > 4096)
+		wrong("--depth, --threads or --queues is too large", NULL);
+	if (o->max_background > UINT16_MAX)
+		wrong("--max-background is too large", NULL);
+	if (o->writeback && o->cache == CACHE_NONE)
+		wrong("--writeback needs a cache", NULL);
+	if (!o->threads)
+		o->threads = sysconf(_SC_NPROCESSORS_ONLN);
+	o->source = argv[optind];
+	o->mountpoint = argv[optind + 1];
+}

@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#ifndef OPTIONS_H
+#define OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "fuse_proto.h"
+
+enum cache_policy { CACHE_NONE, CACHE_AUTO, CACHE_ALWAYS };
+
+struct options {
+	const char *source;
+	const char *mountpoint;
+	const char *stats;
+	const char *pidfile;
+	bool uring;
+	bool require_ring;
+	bool clone_fd;
+	bool splice;
+	bool readdirplus;
+	bool locks;
+	bool xattr;
+	bool read_only;
+	bool writeback;
+	bool foreground;
+	bool debug;
+	enum cache_policy cache;
+	unsigned int depth;
+	unsigned int queues;		/* 0: all possible CPUs */
+	unsigned int threads;
+	unsigned int max_write;
+	unsigned int max_background;	/* 0: the kernel's choice */
+	unsigned int max_readahead;
+
+	/* test aids, by opcode */
+	bool test_aids;
+	unsigned int delay_msec[PROTO_OPCODES];
+	int fault_error[PROTO_OPCODES];
+	unsigned int fault_every[PROTO_OPCODES];
+};
+
+/* Ends the process with status 2 on wrong usage. */
+void options_parse(struct options *o, int argc, char **argv);
+
+#endif

@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * One request, however it came. A request is part of the transport's preallocated
+ * state (a worker's buffers, an entry of the ring); handling it allocates nothing.
+ */
+#ifndef REQUEST_H
+#define REQUEST_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "stats.h"
+
+/*
+ * What a handler returns: bytes of reply placed in "out" (0 for an empty reply),
+ * a negative error number, or one of these.
+ */
+#define REPLY_NONE (-10000)	/* nothing more to send */
+#define REPLY_LATER (-10001)	/* request_complete() will be called, by any thread */
+
+struct request {
+	const struct fuse_in_header *in;
+	const void *arg;	/* the opcode's own header */
+	char *payload;		/* names, data */
+	char *out;		/* may be the same memory as payload: consume that first */
+	uint32_t arg_size;
+	uint32_t payload_size;
+	uint32_t out_max;
+	enum path path;
+	struct stats_slot *stats;
+	/* Send a reply of a request for which REPLY_LATER was returned. */
+	void (*complete)(struct request *rq, int result);
+	/* Reply with SIZE bytes of a file; NULL when the transport has no better way than read. */
+	int (*send_file)(struct request *rq, int fd, uint64_t offset, uint32_t size);
+
+	/* while a reply is held back */
+	int result;
+	uint64_t due;
+	struct request *next;
+};
+
+/* Handle a request; the result as described above. */
+int request_run(struct request *rq);
+
+/* Size of the opcode's own header, at the front of what follows the common one. */
+uint32_t request_arg_size(uint32_t opcode);
+
+static inline void request_complete(struct request *rq, int result)
+{
+	rq->complete(rq, result);
+}
+
+/*
+ * Names in the payload. Each is checked: NUL-terminated within the payload, no slash,
+ * not empty, not too long. 0 or a negative error number.
+ */
+int request_name(const struct request *rq, const char **name);
+int request_two_names(const struct request *rq, const char **first, const char **second);
+
+#endif

@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: GPL-2.0-only
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mount.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "ops.h"
+#include "session.h"
+#include "stats.h"
+
+#define LONG_TIME (24 * 3600)
+
+struct session session;
+static struct fuse_init_in init;
+static uint64_t init_unique;
+static int end_event = -1;
+static int signals = -1;
+static bool failed;
+
+static int complain(const char *what)
+{
+	fprintf(stderr, "mirrorfs: %s: %s\n", what, strerror(errno));
+	return 1;
+}
+
+static int mount_it(void)
+{
+	const struct options *opt = session.opt;
+	char data[256];
+	struct stat st;
+
+	session.fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
+	if (session.fd < 0)
+		return complain("/dev/fuse");
+	if (stat(opt->mountpoint, &st) < 0)
+		return complain(opt->mountpoint);
+	snprintf(data, sizeof(data),
+		 "fd=%d,rootmode=%o,user_id=0,group_id=0,allow_other,default_permissions",
+		 session.fd, st.st_mode & S_IFMT);
+	if (mount(opt->source, opt->mountpoint, "fuse.mirrorfs",
+		  opt->read_only ? MS_RDONLY : 0, data) < 0)
+		return complain(opt->mountpoint);
+	return 0;
+}
+
+/* Read INIT; with another major number in it the kernel asks again after our answer. */
+static int read_init(void)
+{
+	static char buffer[FUSE_MIN_READ_BUFFER + 65536 * 2];
+	struct fuse_in_header *in = (struct fuse_in_header *)buffer;
+	ssize_t n;
+
+	for (;;) {
+		n = read(session.fd, buffer, sizeof(buffer));
+		if (n < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT))
+			continue;
+		if (n < 0)
+			return complain("INIT");
+		stats_add(&stats->slot[0].requests[PATH_DEV], 1);
+		stats_add(&stats->slot[0].bytes_in[PATH_DEV], n);
+		stats_add(&stats->slot[0].op[PATH_DEV][FUSE_INIT], 1);
+		stats_add(&stats->slot[0].dev_init, 1);
+		if ((size_t)n < sizeof(*in) + 16 || in->opcode != FUSE_INIT) {
+			fprintf(stderr, "mirrorfs: the kernel did not start with INIT\n");
+			return 1;
+		}
+		memset(&init, 0, sizeof(init));
+		n -= sizeof(*in);
+		memcpy(&init, in + 1, (size_t)n < sizeof(init) ? (size_t)n : sizeof(init));
+		init_unique = in->unique;
+		if (init.major <= FUSE_KERNEL_VERSION)
+			break;
+		struct {
+			struct fuse_out_header header;
+			struct fuse_init_out init;
+		} answer = {
+			.header = { .len = sizeof(answer), .unique = init_unique },
+			.init = { .major = FUSE_KERNEL_VERSION, .minor = PROTO_MINOR },
+		};
+		if (write(session.fd, &answer, sizeof(answer)) < 0)
+			return complain("INIT");
+		stats_add(&stats->slot[0].replies[PATH_DEV], 1);
+	}
+	if (init.major < FUSE_KERNEL_VERSION || init.minor < PROTO_MINOR_LEAST) {
+		fprintf(stderr, "mirrorfs: the kernel speaks FUSE %u.%u, %u.%u is needed\n",
+			init.major, init.minor, FUSE_KERNEL_VERSION, PROTO_MINOR_LEAST);
+		return 1;
+	}
+	return 0;
+}
+
+static uint64_t offered(void)
+{
+	uint64_t flags = init.flags;
+
+	if (flags & FUSE_INIT_EXT)
+		flags |= (uint64_t)init.flags2 << 32;
+	return flags;
+}
+
+static uint64_t wanted(void)
+{
+	const struct options *opt = session.opt;
+	uint64_t flags = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES |
+			 FUSE_DONT_MASK | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS |
+			 FUSE_HANDLE_KILLPRIV_V2 | FUSE_MAX_PAGES | FUSE_SETXATTR_EXT |
+			 FUSE_INIT_EXT | FUSE_AUTO_INVAL_DATA |
+			 PROTO_DIRECT_IO_ALLOW_MMAP;
+
+	if (opt->locks)
+		flags |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
+	if (opt->readdirplus)
+		flags |= FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO;
+	if (opt->cache != CACHE_NONE)
+		flags |= FUSE_CACHE_SYMLINKS;
+	if (opt->writeback)
+		flags |= FUSE_WRITEBACK_CACHE;
+	if (opt->uring)
+		flags |= PROTO_OVER_IO_URING;
+	return flags;
+}
+
+static void agree(void)
+{
+	const struct options *opt = session.opt;
+	uint64_t flags = offered() & wanted();
+	uint32_t page = sysconf(_SC_PAGESIZE);
+	uint32_t pages;
+
+	session.max_write = opt->max_write;
+	/* without MAX_PAGES the kernel stays at 32 */
+	if (!(flags & FUSE_MAX_PAGES) && session.max_write > 32 * page)
+		session.max_write = 32 * page;
+	pages = (session.max_write + page - 1) / page;
+	if (pages > UINT16_MAX)
+		pages = UINT16_MAX;
+	/* the kernel's rule for payload buffers of the ring */
+	session.payload_max = pages * page;
+	if (session.payload_max < session.max_write)
+		session.payload_max = session.max_write;
+	if (session.payload_max < 8192)
+		session.payload_max = 8192;
+	session.setxattr_in_size = flags & FUSE_SETXATTR_EXT ?
+		sizeof(struct fuse_setxattr_in) : FUSE_COMPAT_SETXATTR_IN_SIZE;
+	session.writeback = flags & FUSE_WRITEBACK_CACHE;
+	session.ring_agreed = flags & PROTO_OVER_IO_URING;
+
+	switch (opt->cache) {
+	case CACHE_NONE:
+		session.open_flags = FOPEN_DIRECT_IO | FOPEN_PARALLEL_DIRECT_WRITES;
+		break;
+	case CACHE_AUTO:
+		session.entry_valid = session.attr_valid = 1;
+		/* the kernel drops pages itself when the modification time changed */
+		session.open_flags = FOPEN_KEEP_CACHE;
+		break;
+	case CACHE_ALWAYS:
+		session.entry_valid = session.attr_valid = LONG_TIME;
+		session.cache_negative = true;
+		session.open_flags = FOPEN_KEEP_CACHE;
+		session.opendir_flags = FOPEN_KEEP_CACHE | FOPEN_CACHE_DIR;
+		break;
+	}
+}
+
+int session_mount(const struct backend *backend)
+{
+	sigset_t set;
+
+	session.backend = backend;
+	session.fd = -1;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	end_event = eventfd(0, EFD_CLOEXEC);
+	signals = signalfd(-1, &set, SFD_CLOEXEC);
+	if (end_event < 0 || signals < 0)
+		return complain("eventfd");
+
+	if (mount_it())
+		return 1;
+	if (read_init()) {
+		session_unmount();
+		return 1;
+	}
+	agree();
+	return 0;
+}
+
+int session_reply_init(void)
+{
+	const struct options *opt = session.opt;
+	uint64_t flags = offered() & wanted();
+	uint32_t page = sysconf(_SC_PAGESIZE);
+	uint32_t background = opt->max_background;
+	struct {
+		struct fuse_out_header header;
+		struct fuse_init_out init;
+	} answer = {
+		.header = { .len = sizeof(answer), .unique = init_unique },
+	};
+
+	if (!session.ring_agreed)
+		flags &= ~PROTO_OVER_IO_URING;
+	answer.init = (struct fuse_init_out){
+		.major = FUSE_KERNEL_VERSION,
+		.minor = init.minor < PROTO_MINOR ? init.minor : PROTO_MINOR,
+		.max_readahead = init.max_readahead < opt->max_readahead ?
+				 init.max_readahead : opt->max_readahead,
+		.flags = flags,
+		.flags2 = flags >> 32,
+		.max_background = background,
+		.congestion_threshold = background * 3 / 4 ? background * 3 / 4 : 1,
+		.max_write = session.max_write,
+		.time_gran = 1,
+		.max_pages = (session.max_write + page - 1) / page,
+	};
+	if (write(session.fd, &answer, sizeof(answer)) < 0) {
+		complain("INIT");
+		session_unmount();
+		return 1;
+	}
+	stats_add(&stats->slot[0].replies[PATH_DEV], 1);
+	stats_add(&stats->slot[0].bytes_out[PATH_DEV], sizeof(answer));
+	return 0;
+}
+
+void session_unmount(void)
+{
+	const char *at = session.opt->mountpoint;
+
+	if (umount2(at, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY)
+		umount2(at, MNT_DETACH | UMOUNT_NOFOLLOW);
+}
+
+void session_end(void)
+{
+	uint64_t one = 1;
+
+	__atomic_store_n(&session.ended, true, __ATOMIC_RELEASE);
+	/* its only failure would be too many ends */
+	if (write(end_event, &one, sizeof(one)) < 0)
+		return;
+}
+
+void session_fail(const char *why, int error)
+{
+	fprintf(stderr, "mirrorfs: %s: %s; giving up\n", why, strerror(error));
+	__atomic_store_n(&failed, true, __ATOMIC_RELEASE);
+	session_end();
+}
+
+/* Wait at most MSEC (-1: forever) for the end. */
+static bool wait_for_end(int msec)
+{
+	struct pollfd fds = { .fd = end_event, .events = POLLIN };
+
+	while (!session_has_ended())
+		if (poll(&fds, 1, msec) == 0)
+			return false;
+	return true;
+}
+
+int session_wait(void)
+{
+	struct pollfd fds[] = {
+		{ .fd = end_event, .events = POLLIN }, { .fd = signals, .events = POLLIN },
+	};
+
+	while (!session_has_ended()) {
+		poll(fds, 2, -1);
+		if (fds[1].revents) {
+			session_unmount();
+			/*
+			 * A busy mount lives on detached. Its users get ENOTCONN when
+			 * this process ends, which need not wait for them.
+			 */
+			wait_for_end(1000);
+			break;
+		}
+	}
+	return __atomic_load_n(&failed, __ATOMIC_ACQUIRE) ? 1 : 0;
+}

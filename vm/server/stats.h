@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Counters in a shared file. Each thread counts in a slot of its own, without
+ * locks or shared cache lines; readers add the slots up. What was counted stays
+ * readable however the server ended.
+ */
+#ifndef STATS_H
+#define STATS_H
+
+#include <stdint.h>
+
+#include "fuse_proto.h"
+
+enum path { PATH_DEV, PATH_RING, PATHS };
+enum ring_state { RING_NOT_ASKED, RING_IN_USE, RING_REFUSED };
+
+struct stats_slot {
+	uint64_t requests[PATHS];
+	uint64_t replies[PATHS];
+	uint64_t bytes_in[PATHS];
+	uint64_t bytes_out[PATHS];
+	uint64_t dev_init;
+	uint64_t dev_forget;
+	uint64_t dev_interrupt;
+	uint64_t dev_destroy;
+	uint64_t dev_before_ready;
+	uint64_t op[PATHS][PROTO_OPCODES];
+} __attribute__((aligned(128)));
+
+struct stats_file {
+	char magic[16];
+	uint32_t slot_size;
+	uint32_t slots;
+	uint64_t queues;
+	uint64_t entries;
+	uint64_t ring;
+	uint64_t exit_status;
+	struct stats_slot slot[] __attribute__((aligned(128)));
+};
+
+extern struct stats_file *stats;
+
+/* Slots can be used by one thread at a time. FILE may be NULL. Exits on failure. */
+void stats_open(const char *file, unsigned int slots);
+void stats_close(void);
+/* Status for the process. */
+int stats_print(const char *file, const char *name);
+
+/* Only the owner of a slot writes, so this need not be one indivisible step. */
+static inline void stats_add(uint64_t *counter, uint64_t n)
+{
+	__atomic_store_n(counter, __atomic_load_n(counter, __ATOMIC_RELAXED) + n,
+			 __ATOMIC_RELAXED);
+}
+
+#endif
