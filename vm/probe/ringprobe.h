@@ -67,6 +67,7 @@ enum {
 
 struct conn;
 struct req;
+struct client;
 
 /* An io_uring, and what its commands have said. */
 struct ring {
@@ -138,7 +139,7 @@ struct conn {
 	uint8_t *data;		/* contents of every regular file */
 };
 
-enum { FILE_SIZE = 4 << 20 };
+enum { FILE_SIZE = 1 << 20 };
 
 /* messages; die() also cleans up */
 void say(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -194,7 +195,8 @@ void serve_setup(struct conn *c, struct ring *r, const struct init_opts *o,
 /* requests */
 struct req *next_req(struct conn *c, const char *what);	/* dies after LIMIT */
 struct req *try_req(struct conn *c, int ms);		/* NULL when none */
-void pump(struct conn *c, int ms);
+bool pump(struct conn *c, int ms);	/* true: the watched client has ended its job */
+void watch_client(struct client *cl);	/* NULL: none any more */
 void put_req(struct req *q);
 void reply_raw(struct req *q, int error, uint64_t unique, uint32_t payload_sz);
 void reply(struct req *q, int error, const void *data, size_t len);

@@ -3,6 +3,7 @@
 #include "ringprobe.h"
 
 #include <linux/aio_abi.h>
+#include <poll.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -110,13 +111,12 @@ bool client_done(struct client *cl)
 
 void client_wait(struct client *cl, const char *what)
 {
-	uint64_t end = now_ms() + LIMIT * 1000;
+	struct pollfd p = { .fd = cl->sock, .events = POLLIN };
 
-	while (!client_done(cl)) {
-		if (now_ms() > end)
-			die("waited %d s in vain for %s", LIMIT, what);
-		nap_ms(1);
-	}
+	if (cl->busy)
+		poll(&p, 1, LIMIT * 1000);
+	if (!client_done(cl))
+		die("waited %d s in vain for %s", LIMIT, what);
 }
 
 void client_serve(struct client *cl, struct conn *c, const char *what)
@@ -124,13 +124,15 @@ void client_serve(struct client *cl, struct conn *c, const char *what)
 	uint64_t end = now_ms() + LIMIT * 1000;
 	struct req *q;
 
+	watch_client(cl);
 	while (!client_done(cl)) {
 		if (now_ms() > end)
 			die("waited %d s in vain for %s", LIMIT, what);
-		q = try_req(c, 1);
+		q = try_req(c, 1000);
 		if (q)
 			answer(q);
 	}
+	watch_client(NULL);
 }
 
 void client_stop(struct client *cl)

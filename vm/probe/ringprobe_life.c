@@ -720,13 +720,15 @@ static int guess(int argc, char **argv)
 		struct req *q;
 
 		client_do(&cl, do_stat, c.mnt, "f1", 0, 0);
+		watch_client(&cl);
 		while (!client_done(&cl)) {
-			q = try_req(&c, 100);
+			q = try_req(&c, 1000);
 			if (!q)
 				continue;
 			g.next = q->h.unique;
 			answer(q);
 		}
+		watch_client(NULL);
 		errors += cl.err != 0;
 	}
 	g.stop = true;

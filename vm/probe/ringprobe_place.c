@@ -428,11 +428,14 @@ static void run_places(struct conn *c, struct client *cl, const struct place *p)
 		end = now_ms() + LIMIT * 1000;
 		seen = false;
 		client_do(cl, p->run, c->mnt, "f1", 0, 0);
+		watch_client(cl);
 		/* RELEASE may come after the caller has gone on */
 		while (!client_done(cl) || !seen) {
 			if (now_ms() > end)
 				die("waited %d s in vain for %s", LIMIT, p->name);
-			q = try_req(c, 1);
+			if (!cl->busy)
+				watch_client(NULL);
+			q = try_req(c, 1000);
 			if (!q)
 				continue;
 			if (q->h.opcode == p->opcode && !seen) {
@@ -441,6 +444,7 @@ static void run_places(struct conn *c, struct client *cl, const struct place *p)
 			}
 			answer(q);
 		}
+		watch_client(NULL);
 		if (cl->err)
 			say("%s: caller got %s", p->name, err_name(cl->err));
 		wait_idle(c);
@@ -549,10 +553,11 @@ static unsigned int serve_claiming(struct conn *c, struct client *cl, uint32_t o
 	unsigned int n = 0;
 	struct req *q;
 
+	watch_client(cl);
 	while (!client_done(cl)) {
 		if (now_ms() > end)
 			die("waited %d s in vain for %s", LIMIT, what);
-		q = try_req(c, 1);
+		q = try_req(c, 1000);
 		if (!q)
 			continue;
 		if (q->h.opcode == opcode)
@@ -562,6 +567,7 @@ static unsigned int serve_claiming(struct conn *c, struct client *cl, uint32_t o
 		else
 			answer(q);
 	}
+	watch_client(NULL);
 	return n;
 }
 
@@ -665,7 +671,8 @@ static int buffers(int argc, char **argv)
 {
 	static const char *const names[] = { "page aligned", "at odd addresses",
 		"header area across two pages", "in a file mapping" };
-	const size_t room = DEFAULT_PAYLOAD + 3 * 4096;
+	const struct init_opts o = { .max_write = 8 * 4096, .max_pages = 8 };
+	const size_t room = 8 * 4096 + 3 * 4096;
 	int shape, fd, i, depth = 2, rounds = argc > 1 ? atoi(argv[1]) : 4;
 	uint8_t *want = malloc(3 * DEFAULT_PAYLOAD);
 	struct client cl;
@@ -680,7 +687,7 @@ static int buffers(int argc, char **argv)
 		bool good = true;
 
 		conn_mount(&c);
-		conn_init(&c, NULL);
+		conn_init(&c, &o);
 		ring_open(&r, 64, IORING_SETUP_SQE128);
 		fd = memfd_create("payload", MFD_ALLOW_SEALING);
 		if (fd < 0 || ftruncate(fd, n * room))
@@ -707,7 +714,7 @@ static int buffers(int argc, char **argv)
 				die("REGISTER with buffers %s fails", names[shape]);
 		}
 		for (i = 0; i < rounds; i++) {
-			size_t size = 2 * DEFAULT_PAYLOAD + 777, off = i * 4097;
+			size_t size = 2 * payload_size(&c) + 777, off = i * 4097;
 
 			fill_pattern(want, size, off + 1);
 			client_do(&cl, do_write, c.mnt, "f1", off, size);

@@ -172,10 +172,18 @@ static bool take_dev(struct conn *c)
 	return true;
 }
 
-/* Take in what is there; when there is nothing, wait for it up to ms. */
-void pump(struct conn *c, int ms)
+/* A client whose end of job ends waiting for requests. */
+static int watched = -1;
+
+void watch_client(struct client *cl)
 {
-	struct pollfd p[9];
+	watched = cl ? cl->sock : -1;
+}
+
+/* Take in what is there; when there is nothing, wait for it up to ms. */
+bool pump(struct conn *c, int ms)
+{
+	struct pollfd p[10];
 	unsigned int i;
 	bool any = false;
 
@@ -184,11 +192,17 @@ void pump(struct conn *c, int ms)
 	while (take_dev(c))
 		any = true;
 	if (any || !ms)
-		return;
+		return false;
 	p[0] = (struct pollfd){ .fd = c->fd, .events = POLLIN };
+	p[1] = (struct pollfd){ .fd = watched, .events = POLLIN };
 	for (i = 0; i < c->nrings; i++)
-		p[i + 1] = (struct pollfd){ .fd = c->rings[i]->u.ring_fd, .events = POLLIN };
-	poll(p, i + 1, ms);
+		/* deliveries run only when we enter this kind of ring, so do it often */
+		if ((c->rings[i]->setup & IORING_SETUP_DEFER_TASKRUN) && ms > 2)
+			ms = 2;
+	for (i = 0; i < c->nrings; i++)
+		p[i + 2] = (struct pollfd){ .fd = c->rings[i]->u.ring_fd, .events = POLLIN };
+	if (poll(p, i + 2, ms) < 0)
+		p[0].revents = p[1].revents = 0;
 	/* an aborted connection is always readable: do not spin on it */
 	if (p[0].revents & POLLERR)
 		nap_ms(1);
@@ -196,6 +210,7 @@ void pump(struct conn *c, int ms)
 		take_ring(c, c->rings[i]);
 	while (take_dev(c))
 		;
+	return p[1].revents;
 }
 
 struct req *try_req(struct conn *c, int ms)
@@ -206,7 +221,8 @@ struct req *try_req(struct conn *c, int ms)
 
 	pump(c, 0);
 	while (!c->first && left > 0) {
-		pump(c, left);
+		if (pump(c, left))
+			break;
 		left = (int)(end - now_ms());
 	}
 	q = c->first;
@@ -339,7 +355,7 @@ void fill_pattern(uint8_t *p, size_t n, uint64_t offset)
 	size_t i;
 
 	for (i = 0; i < n; i++)
-		p[i] = (uint8_t)((offset + i) * 7 + (offset + i) / 253);
+		p[i] = (uint8_t)((offset + i) ^ (offset + i) >> 7 ^ (offset + i) >> 13);
 }
 
 static uint8_t *contents(struct conn *c)
