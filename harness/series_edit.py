@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BASE_REF = 'refs/fuse-lab/base'
+PROGRAM = '.venv/bin/python -m harness'
 _STATE = 'fuse-lab-state'  # in .git: what the tree looked like when we left it
 
 
@@ -34,7 +35,7 @@ def checkout(lab: Lab, patched: PatchedTree, folder: Path) -> None:
     if folder.exists() and not _untouched(lab, folder):
         raise UsageError(
             f'{folder} holds work that is not in the series',
-            hint=f'`python -m harness series export {folder}` turns its commits into patches; or move it away',
+            hint=f'`{PROGRAM} series export {folder}` turns its commits into patches; or move it away',
         )
     _make(lab, patched, folder)
     _remember(lab, folder)
@@ -43,7 +44,7 @@ def checkout(lab: Lab, patched: PatchedTree, folder: Path) -> None:
 def export(lab: Lab, folder: Path, directory: Path) -> str:
     """Write the commits of an edited tree as patch files, and `series` after them."""
     if not (folder / '.git').is_dir():
-        raise UsageError(f'{folder} is no tree of the harness', hint='`python -m harness series checkout` makes one')
+        raise UsageError(f'{folder} is no tree of the harness', hint=f'`{PROGRAM} series checkout` makes one')
     base = _ask(lab, folder, 'rev-parse', '--verify', '--quiet', BASE_REF)
     if not base:
         raise UsageError(f'{folder} does not say what its base is ({BASE_REF} is missing)')
@@ -123,7 +124,9 @@ def rejected(lab: Lab, good: PatchedTree, series: PatchSeries, said: str) -> Ver
         stage='series',
     )
     if (folder / '.git/rebase-apply').is_dir() and 'format detection failed' not in am.output:
-        go_on = f'git add -u && git am --continue\n  python -m harness series export {folder}'
+        own = series.directory == lab.patches / good.base.series_version
+        to = '' if own else f' --series {series.directory}'
+        go_on = f'git add -u && git am --continue\n  cd {lab.root} && {PROGRAM} series export {folder}{to}'
         output = am.output
     else:  # not in mail format
         lab.runner.run(['git', '-C', folder, 'am', '--abort'], env=ISOLATION, check=False, stage='series')
@@ -135,8 +138,7 @@ def rejected(lab: Lab, good: PatchedTree, series: PatchSeries, said: str) -> Ver
         ).output
         go_on = f'git diff HEAD > {patch.path}'
     _remember(lab, folder)
-    rejects = sorted(str(path.relative_to(folder)) for path in _rejects(folder, output))
-    detail = _explain(output, said, rejects)
+    detail = _explain(output, said, _rejects(folder, output))
     if _already_there(lab, folder, patch.path):
         detail += '\nthe tree has this change already'
         go_on += '\n  (SERIES=none builds the tree without the series)'
@@ -148,24 +150,31 @@ def rejected(lab: Lab, good: PatchedTree, series: PatchSeries, said: str) -> Ver
     )
 
 
-def _explain(output: str, said: str, rejects: list[str]) -> str:
-    """Which files and hunks, from what git said."""
+def _explain(output: str, said: str, rejects: list[Path]) -> str:
+    """Which files and hunks, from what git said and the .rej files it left."""
+    headers = {path.name: _hunk_headers(path) for path in rejects}
     lines: list[str] = []
+    left: list[str] = []  # headers of the current file's rejected hunks
     current = ''
-    total = 0
     for line in output.splitlines():
-        if match := re.match(r'Applying patch (\S+) with (\d+) reject', line):
-            current, total = match[1], int(match[2])
+        if match := re.match(r'Applying patch (\S+) with \d+ reject', line):
+            current = match[1]
+            left = headers.get(f'{Path(current).name}.rej', [])
         elif match := re.match(r'Rejected hunk #(\d+)\.', line):
-            where = f'{current}: hunk {match[1]} of those for this file does not fit'
-            lines.append(where + (f' ({total} in all)' if total > 1 else ''))
+            where = f': {left.pop(0)}' if left else ''
+            lines.append(f'{current}: hunk {match[1]} does not fit{where}')
         elif match := re.match(
             r'error: (\S+): (No such file or directory|does not exist in index|already exists .*)', line
         ):
             lines.append(f'{match[1]}: {match[2]}')
     if not lines:
         lines = [line for line in said.splitlines() if line.startswith('error: ')]
-    return '\n'.join([*dict.fromkeys(lines), *(f'see {name}' for name in rejects)])
+    return '\n'.join([*dict.fromkeys(lines), *(f'see {path}' for path in rejects)])
+
+
+def _hunk_headers(reject: Path) -> list[str]:
+    text = reject.read_text(encoding='utf-8', errors='replace')
+    return [line for line in text.splitlines() if line.startswith('@@ ')]
 
 
 def _rejects(folder: Path, output: str) -> list[Path]:

@@ -148,7 +148,7 @@ def test_reject_names_patch_and_hunk_and_leaves_a_tree(lab: Lab, tree: KernelTre
         applied(lab, tree, conflicting)
     error = caught.value
     assert error.what == 'patch 2 of 3, 0002-change-2.patch, does not apply to 6.12.7'
-    assert 'fs/fuse/dev.c: hunk 2' in error.detail
+    assert 'fs/fuse/dev.c: hunk 2 does not fit: @@ -11,4 +11,4 @@' in error.detail
     left = lab.build / 'reject'
     assert str(left) in error.hint
     assert (left / 'fs/fuse/dev.c.rej').is_file()
