@@ -164,8 +164,8 @@ def _room_for(work: WorkFolder) -> None:
 
 
 def _variables(patched: PatchedTree, work: WorkFolder) -> list[str]:
-    # Names in the debug information are relative to the source tree: traces read `fs/fuse/dev.c:1`
-    # and the same input gives the same build-id wherever the cache is.
+    # Names in the debug information are relative to the source tree, so that traces read
+    # `fs/fuse/dev.c:1` and not the path of somebody's cache.
     flags = f'-fdebug-prefix-map={work.src}/=./ -fdebug-prefix-map={work.build}=.'
     return [f'LOCALVERSION={local_version(patched)}', *_FIXED, f'KCFLAGS={flags}', f'KAFLAGS={flags}']
 
