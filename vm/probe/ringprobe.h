@@ -234,7 +234,8 @@ void client_blocked(struct client *cl);	/* wait until it sleeps in the kernel */
 uint32_t checksum(const void *p, size_t n);
 
 /* jobs */
-int do_stat(struct job *j), do_read(struct job *j), do_write(struct job *j),
+int do_stat(struct job *j), do_read(struct job *j), do_direct_read(struct job *j),
+	do_write(struct job *j),
 	do_aio_read(struct job *j), do_hold_open(struct job *j), do_close(struct job *j),
 	do_held_read(struct job *j);
 void fill_pattern(uint8_t *p, size_t n, uint64_t offset);
