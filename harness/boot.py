@@ -173,6 +173,8 @@ def kernel_command_line(spec: GuestSpec) -> str:
         'earlyprintk=serial,ttyS0,115200',
         'loglevel=7',
         'panic=-1',
+        # our marks and replays are many; the kernel drops user space's lines beyond ten in five seconds
+        'printk.devkmsg=on',
         'rootfstype=9p',
         # cache=loose: nobody writes to the root; programs are then read over 9p only once
         'rootflags=version=9p2000.L,trans=virtio,access=any,msize=512000,cache=loose',

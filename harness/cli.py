@@ -25,6 +25,9 @@ STAGES = (
     'harness.source',
     'harness.series',
     'harness.build',
+    'harness.handson',
+    'harness.vmtest',
+    'harness.report',
     'harness.housekeeping',
 )
 

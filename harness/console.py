@@ -152,7 +152,7 @@ _BANNER = re.compile(r'^Linux version \d+\.\d+')
 _FRAME = re.compile(r'(\?\s+)?([A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[(\w+))?')
 _CUT = '[ cut here ]'
 _RULE = re.compile(r'^[=-]{20,}$|^={5,}')
-_ENDS = re.compile(r'---\[ end (?:trace|Kernel panic)|^</TASK>$|^={20,}$')
+_ENDS = re.compile(r'---\[ end (?:trace|Kernel panic)|^\s*</TASK>$|^={20,}$')
 _BODY = re.compile(
     r'^\s*$|\+0x[0-9a-f]+/0x|^(?:RIP|RSP|R[A-Z0-9]{2}|E?FLAGS|CR2|CS|FS|CPU|PID|Code|Call Trace|Modules linked in'
     r'|Hardware name|Workqueue|Tainted|Sending NMI|NMI backtrace|Showing all locks|Preemption|Future hung'

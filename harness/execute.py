@@ -19,6 +19,7 @@ GRACE = 3.0  # a check may go on this long after the kernel has failed
 AFTER_ABORT = 5.0  # time given to a hanging check once its connections are aborted
 MARK_LIMIT = 2.0  # until the end mark is on the console; printed before run-check ends
 
+RUN_CHECK = '/lab/guest/run-check --section {section} --check {name} --seed {seed} --timeout {limit}'
 _ABORT = 'for f in /sys/fs/fuse/connections/*/abort; do [ -f $f ] && echo 1 >$f; done'
 
 
@@ -29,7 +30,8 @@ def run_check(keeper: GuestKeeper, check: Check, section: str, allow: AllowList,
     factor = keeper.speed.factor
     limit = check.timeout * factor
     first = len(guest.machine.events)
-    evidence = _attempt(guest, check, section, seed, limit, factor, first)
+    with keeper.plan.clock.stage('checks'):
+        evidence = _attempt(guest, check, section, seed, limit, factor, first)
     if evidence.lost:
         # The console may still be on its way, and the end itself is an event.
         guest.machine.wait(lambda: not guest.machine.alive, 2.0)
@@ -68,7 +70,7 @@ def _attempt(
 ) -> Evidence:
     # Its own limit is only a second line of defence: at ours the hang is looked at before it is ended.
     inner = math.ceil(limit + 30 * factor)
-    command = f'exec /lab/guest/run-check --section {section} --check {check.name} --seed {seed} --timeout {inner}'
+    command = 'exec ' + RUN_CHECK.format(section=section, name=check.name, seed=seed, limit=inner)
     fatal_since: list[float] = []
 
     def failed() -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import io
+import logging
 import select
 import socket
 import struct
@@ -21,6 +22,10 @@ from harness.boot import Booted
 from harness.errors import LabError
 from harness.image import KernelImage
 from harness.machine import Machine
+
+# Its threads log what they then raise as well.
+logging.getLogger('paramiko').addHandler(logging.NullHandler())
+logging.getLogger('paramiko').propagate = False
 
 CONNECT_LIMIT = 20.0  # seconds at unit speed for the ssh handshake
 

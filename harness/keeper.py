@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from harness import speed
 from harness.boot import Accelerator, GuestSpec, boot
@@ -36,6 +36,7 @@ class GuestPlan:
     memory_mb: int = 0  # 0: by variant
     gdb: bool = False
     kernel_args: tuple[str, ...] = ()
+    worker: str = ''  # of pytest-xdist; part of the guests' names
 
     @property
     def memory(self) -> int:
@@ -69,6 +70,7 @@ class GuestKeeper:
         self.speed = plan.expected_speed()
         self.boots = 0
         self.boot_seconds: list[float] = []
+        self.keep = False  # a person wants to look at the guest in which a check failed
         self.strays: list[Event] = []  # console events of no check
         self._guest: Guest | None = None
         self._taken = 0  # events of the present guest already given to a check or to the strays
@@ -87,7 +89,7 @@ class GuestKeeper:
 
     def discard(self) -> None:
         """End the guest; the next one asked for is fresh."""
-        if self._guest is None:
+        if self._guest is None or (self.keep and self._guest.machine.alive):
             return
         guest, self._guest = self._guest, None
         guest.machine.drain(quiet=0.05, limit=1.0)
@@ -112,7 +114,7 @@ class GuestKeeper:
 
     def _fresh(self) -> Guest:
         self.boots += 1
-        name = f'checks-{self.boots}'
+        name = f'{self.plan.worker}checks-{self.boots}'
         self._taken = 0
         with self.plan.clock.stage('boot'):
             booted = boot(self.plan.spec(name, self.speed.factor))
@@ -127,13 +129,8 @@ class GuestKeeper:
             self._sort(guest, '', '')
             with self.plan.clock.stage('mount'):
                 mount(guest, self.bundle, self.speed.factor)
-                if not self.speed.measured:
-                    self.speed = speed.measure(guest, self.plan.cache)
+                self.speed = speed.measure(guest, self.plan.cache)
         except BaseException:
             guest.close()
             raise
         return guest
-
-
-def with_gdb(plan: GuestPlan) -> GuestPlan:
-    return replace(plan, gdb=True)

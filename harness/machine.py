@@ -130,11 +130,11 @@ class Machine:
     def _kill(self) -> None:
         # QEMU first: its parent then reaps it. Killed together they would leave a zombie where
         # process 1 does not reap, as in many containers.
-        for child in _children(self.pid):
+        for child in qemu_processes(self.pid):
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(child, signal.SIGKILL)
         deadline = time.monotonic() + 1.0
-        while time.monotonic() < deadline and _children(self.pid):
+        while time.monotonic() < deadline and qemu_processes(self.pid):
             time.sleep(0.005)
         # It may have ended, and been reaped, already.
         with suppress(ProcessLookupError, PermissionError):
@@ -203,7 +203,8 @@ def stop_all() -> None:
         machine.stop()
 
 
-def _children(pid: int) -> list[int]:
+def qemu_processes(pid: int) -> list[int]:
+    """What virtme-run has started: QEMU."""
     try:
         return [int(word) for word in Path(f'/proc/{pid}/task/{pid}/children').read_text(encoding='ascii').split()]
     except OSError:

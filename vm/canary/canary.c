@@ -14,6 +14,7 @@
 #include <linux/list.h>
 #include <linux/module.h>
 #include <linux/mutex.h>
+#include <linux/poison.h>
 #include <linux/rcupdate.h>
 #include <linux/refcount.h>
 #include <linux/sched.h>
@@ -127,7 +128,7 @@ static noinline int canary_list(void *data)
 	LIST_HEAD(entry);
 
 	list_add(&entry, &head);
-	head.next = &head + 1 + opaque_zero;
+	head.next = LIST_POISON1;
 	list_del(&entry);
 	return 0;
 }

@@ -1,0 +1,269 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""One run: kernel and guest programs made ready, checks run in guests, canaries beside them.
+
+Used by `vm-test` and, through the plugin, by a plain `pytest tests/checks`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import shlex
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from harness import accel, allowlist, kernel, results, runfolder
+from harness.allowlist import AllowList
+from harness.boot import Accelerator
+from harness.canary import CanaryRun
+from harness.check import Check
+from harness.console import Event
+from harness.errors import HarnessError, LabError
+from harness.execute import excerpt, run_check
+from harness.guest import Guest
+from harness.image import KernelImage
+from harness.keeper import GuestKeeper, GuestPlan
+from harness.kernel import KernelRequest
+from harness.lab import Lab
+from harness.machine import stop_all
+from harness.mount import Bundle, build_bundle
+from harness.progress import Progress, Timings
+from harness.results import RunFacts
+from harness.runfolder import RunFolder
+from harness.symbolise import Symboliser
+from harness.verdict import CheckResult
+
+log = logging.getLogger(__name__)
+
+ALLOW_LIST = Path('tests') / 'console-allow.toml'
+
+
+@dataclass(frozen=True)
+class CampaignOptions:
+    """What a run is about; the same however it was started."""
+
+    request: KernelRequest
+    cpus: int = 2
+    memory_mb: int = 0
+    accel: str = 'auto'
+    seed: int = 1
+    keep_guest: bool = False
+    canaries: bool = True
+
+
+class Campaign:
+    """A run in progress."""
+
+    def __init__(self, lab: Lab, options: CampaignOptions, run: RunFolder | None = None) -> None:
+        self.options = options
+        self.run = run or runfolder.create(lab.root / 'results')
+        # Each stage's commands and their output are kept with the results.
+        lab.runner.log_dir = lab.runner.log_dir or self.run.path / 'stages'
+        self.lab = lab
+        self.started = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
+        self.progress: Progress | None = None
+        self.kernel: KernelImage | None = None
+        self.accelerator: Accelerator | None = None
+        self.keeper: GuestKeeper | None = None
+        self.canaries: CanaryRun | None = None
+        self.allow: AllowList = allowlist.load(lab.root / ALLOW_LIST)
+        self.checks: list[dict[str, Any]] = []
+        self.failed = False
+        self.worker = ''  # of pytest-xdist
+        self._symboliser: Symboliser | None = None
+
+    def prepare(self) -> GuestKeeper:
+        """Everything up to the first guest; boots none but the accelerator's probe."""
+        for entry in self.allow.expired():
+            log.warning('expired in %s: %s (%s)', ALLOW_LIST, entry.pattern.pattern, entry.reason)
+        bundle = _InBackground(lambda: build_bundle(self.lab))
+        try:
+            self.kernel = kernel.obtain(self.lab, self.options.request)
+        finally:
+            made = bundle.join()
+        with self.lab.clock.stage('accelerator'):
+            self.accelerator = accel.choose(
+                self.kernel, self.lab.cache, self.run.guest('probe'), self.options.accel
+            )
+        plan = self.plan()
+        self._symboliser = Symboliser(self.kernel.vmlinux, self.kernel.modules)
+        self.keeper = GuestKeeper(plan, made)
+        if self.options.canaries:
+            self.canaries = CanaryRun(plan)
+        return self.keeper
+
+    def plan(self) -> GuestPlan:
+        assert self.kernel is not None
+        assert self.accelerator is not None
+        return GuestPlan(
+            self.kernel,
+            self.accelerator,
+            self.options.cpus,
+            self.run,
+            self.lab.cache,
+            self.lab.clock,
+            self.options.memory_mb,
+            worker=self.worker,
+        )
+
+    def timings(self) -> Timings:
+        variant = self.kernel.variant if self.kernel else ''
+        name = self.accelerator.name if self.accelerator else ''
+        return Timings(self.lab.cache, f'{name} {variant or "default"} cpus={self.options.cpus}')
+
+    def run_check(self, check: Check, section: str) -> tuple[CheckResult, dict[str, Any]]:
+        """One check; what it left behind is written to the run's folder."""
+        keeper = self.keeper or self.prepare()
+        keeper.keep = self.options.keep_guest
+        keeper.get()
+        self._canaries_beside()
+        result = run_check(keeper, check, section, self.allow, self.options.seed)
+        self.failed = self.failed or result.bad
+        return result, self._record(check, result)
+
+    def _canaries_beside(self) -> None:
+        """Started when the first guest is up and measured: three CPU-bound guests at once help nobody."""
+        if self.canaries is None:
+            return
+        if not self.canaries.started:
+            self.canaries.start()
+        elif self.canaries.failed:
+            # No use in going on.
+            self.canaries.finish()
+
+    def _record(self, check: Check, result: CheckResult) -> dict[str, Any]:
+        files: dict[str, str] = {}
+
+        def keep(what: str, suffix: str, data: bytes | str) -> None:
+            if not data:
+                return
+            path = self.run.check_file(check.name, result.section, suffix)
+            path.write_bytes(data if isinstance(data, bytes) else data.encode('utf-8', 'surrogateescape'))
+            files[what] = str(path.relative_to(self.run.path))
+
+        if result.bad:
+            keep('output', 'out.bad', result.output)
+            keep('diff', 'diff', result.diff and result.diff + '\n')
+            keep('stderr', 'stderr', result.stderr)
+            keep('hang', 'hang', result.forensics)
+            keep('console', 'console', excerpt(self.symbolised(result.events), 400))
+        return results.check_dict(result, files, repeat_command(self.options, check.name, result.section))
+
+    def symbolised(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
+        """The same events with files and lines in their traces."""
+        if self._symboliser is None:
+            return events
+        lines = self._symboliser.lines
+        return tuple(replace(event, trace=tuple(lines(event.trace))) for event in events)
+
+    def facts(self) -> dict[str, Any]:
+        keeper = self.keeper
+        return RunFacts(
+            self.kernel,
+            self.accelerator,
+            keeper.speed if keeper else None,
+            self.options.cpus,
+            keeper.plan.memory if keeper else 0,
+            self.options.seed,
+            tuple(keeper.boot_seconds) if keeper else (),
+        ).as_dict()
+
+    def strays(self) -> list[dict[str, Any]]:
+        """Console events that no check answers for; each of them fails the run."""
+        found = []
+        for event in self.keeper.strays if self.keeper else ():
+            if self.allow.excuse(event) is None:
+                where = f'after {event.check}[{event.section}]' if event.check else 'while booting'
+                found.append({'kind': str(event.kind), 'line': event.line, 'where': where})
+        return found
+
+    def stop(self) -> None:
+        """End the checks' guest; the canaries go on."""
+        if self.keeper is not None:
+            self.keeper.keep = False
+            self.keeper.discard()
+
+    def abort(self) -> None:
+        """Give the run up: no guest is left."""
+        if self.canaries is not None:
+            self.canaries.abort()
+        self.stop()
+        stop_all()
+
+    def finish_canaries(self) -> None:
+        """Wait for them; LabError when one was not noticed."""
+        if self.canaries is not None and self.canaries.started:
+            with self.lab.clock.stage('canaries (rest)'):
+                self.canaries.finish()
+
+    def write(self, status: int | None, problem: str = '') -> dict[str, Any]:
+        """results.json as things stand."""
+        table = results.assemble(
+            self.run,
+            self.facts(),
+            self.checks,
+            self.lab.clock.seconds,
+            status=status,
+            problem=problem,
+            canaries=self.canaries.as_dicts() if self.canaries else (),
+            strays=self.strays(),
+            expired=[entry.pattern.pattern for entry in self.allow.expired()],
+            started=self.started,
+        )
+        results.write(self.run, table)
+        return table
+
+
+def repeat_command(options: CampaignOptions, name: str, section: str) -> str:
+    """The one command that runs a check again as it ran here."""
+    request = options.request
+    words = [f'CHECK={name}', f'SECTION={section}', f'CPUS={options.cpus}']
+    for variable, value in (
+        ('VARIANT', request.config.variant),
+        ('KERNEL', request.kernel),
+        ('KDIR', request.source.kdir),
+        ('SOURCE', request.source.source),
+        ('SERIES', request.series),
+    ):
+        if value:
+            words.append(f'{variable}={shlex.quote(str(value))}')
+    return ' '.join(['make', 'vm-test', *words])
+
+
+def ssh_command(guest: Guest) -> list[str]:
+    """The command by which a person gets into this guest."""
+    booted = guest.booted
+    known = booted.spec.directory / 'known_hosts'
+    known.write_text(f'[127.0.0.1]:{booted.port} {booted.host_key.read_text(encoding="ascii")}', encoding='ascii')
+    return [
+        'ssh', '-F', 'none', '-i', str(booted.client_key), '-o', 'IdentitiesOnly=yes',
+        '-o', f'UserKnownHostsFile={known}', '-p', str(booted.port), 'root@127.0.0.1',
+    ]  # fmt: skip
+
+
+class _InBackground:
+    """A function in a thread; join() gives its value or its exception."""
+
+    def __init__(self, function: Callable[[], Bundle]) -> None:
+        self._value: Bundle | None = None
+        self._error: BaseException | None = None
+        self._function = function
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def join(self) -> Bundle:
+        self._thread.join()
+        if isinstance(self._error, HarnessError):
+            raise self._error
+        if self._error is not None or self._value is None:
+            raise LabError('the guest programs could not be built', repr(self._error)) from self._error
+        return self._value
+
+    def _run(self) -> None:
+        try:
+            self._value = self._function()
+        except BaseException as error:
+            self._error = error

@@ -1,0 +1,354 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""pytest plugin: guest checks are test items, tests/checks/AREA/NNN[SECTION].
+
+Loaded by `-p harness.plugin`. `vm-test` brings a prepared campaign; a plain `pytest` run makes its
+own when the first check is about to run, so that collecting and unit tests need no kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import os
+import re
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import kernel, runfolder
+from harness.campaign import Campaign, CampaignOptions
+from harness.check import GROUPS, SECTIONS, Check, CheckError, is_check, parse
+from harness.cli import explain
+from harness.command import Runner
+from harness.errors import EXIT_INTERRUPTED, EXIT_LAB, EXIT_VERDICT, HarnessError, UsageError
+from harness.image import KernelImage
+from harness.lab import Lab
+from harness.progress import Progress
+from harness.verdict import CheckResult, Verdict
+
+CAMPAIGN = pytest.StashKey[Campaign]()
+TROUBLE = pytest.StashKey[HarnessError]()
+BROKEN = pytest.StashKey[list[str]]()
+_NARROWED = pytest.StashKey[dict[Path, set[str]]]()
+_RUN_VARIABLE = 'FUSELAB_RUN'  # tells pytest-xdist's workers the run's folder
+
+# What a CI machine cannot bring along. Anything else that is not run there is a failure: nobody
+# looks at a list of skipped checks that grows.
+CI_NOTRUN = tuple(
+    re.compile(pattern) for pattern in (r'^\d+ CPUs, needs \d+$', r'^kernel \S+, needs \d+\.\d+$', r'^not for section ')
+)
+CI_NOTRUN_STOCK = (re.compile(r'^only our series '), re.compile(r'^kernel has no FUSE over io_uring$'))
+
+
+class CheckFailedError(Exception):
+    """A check that fails, crashes or hangs, as pytest's exception."""
+
+    def __init__(self, result: CheckResult, entry: dict[str, Any], folder: Path) -> None:
+        super().__init__(f'{result.verdict}: {result.reason}')
+        self.result = result
+        self.entry = entry
+        self.folder = folder
+
+
+def add_check_options(add: Any) -> None:
+    """Options that vm-test and pytest share; `add` is add_argument or pytest's addoption."""
+    add('--group', default=None, metavar='NAME', help=f'group of checks (default quick): {", ".join(GROUPS)}')
+    add('--check', action='append', default=None, metavar='AREA/NNN', help='checks by name or pattern, any group')
+    add('--section', action='append', default=None, metavar='NAME', help=f'only this section: {", ".join(SECTIONS)}')
+    add('--seed', type=int, default=1, metavar='N', help='for the random parts of checks (default 1)')
+    add('--keep-guest', action='store_true', help='stop at the first failure and leave its guest running')
+    add('--no-canaries', action='store_true', help='do not prove first that console events would be noticed')
+
+
+def add_guest_options(add: Any) -> None:
+    add('--cpus', type=int, default=2, metavar='N', help='virtual CPUs of a guest (default 2)')
+    add('--memory', type=int, default=0, metavar='MIB', help='memory of a guest (default: by variant)')
+    add('--accel', choices=('auto', 'kvm', 'tcg'), default='auto', help='default: what a probe boot proves')
+
+
+def options_of(lab: Lab, args: argparse.Namespace) -> CampaignOptions:
+    if not 1 <= args.cpus <= 64:
+        raise UsageError(f'--cpus {args.cpus}: from 1 to 64')
+    return CampaignOptions(
+        kernel.request_of(lab, args),
+        args.cpus,
+        args.memory,
+        args.accel,
+        getattr(args, 'seed', 1),
+        getattr(args, 'keep_guest', False),
+        not getattr(args, 'no_canaries', False),
+    )
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup('fuse-lab', 'checks in a guest')
+    add_check_options(group.addoption)
+    add_guest_options(group.addoption)
+    # The kernel's options are the sub-commands' own; pytest only has to know their names.
+    for action in _kernel_parser()._actions:
+        if action.option_strings and action.dest != 'help':
+            group.addoption(action.option_strings[-1], dest=action.dest, type=action.type or str,
+                            default=action.default, help=action.help)  # fmt: skip
+
+
+def _kernel_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    kernel.add_options(parser)
+    return parser
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    for name, text in GROUPS.items():
+        config.addinivalue_line('markers', f'{name}: check that is {text}')
+    config.stash[BROKEN] = []
+    config.stash[_NARROWED] = _narrow(config)
+    for name in config.option.section or ():
+        if name not in SECTIONS:
+            raise pytest.UsageError(f'unknown section {name!r}; known: {" ".join(SECTIONS)}')
+    if config.option.group is not None and config.option.group not in GROUPS:
+        raise pytest.UsageError(f'unknown group {config.option.group!r}; known: {" ".join(GROUPS)}')
+
+
+def _narrow(config: pytest.Config) -> dict[Path, set[str]]:
+    """tests/checks/uring/007[uring] on the command line: pytest itself knows only the path."""
+    narrowed: dict[Path, set[str]] = {}
+    for number, arg in enumerate(config.args):
+        match = re.fullmatch(r'(.*/\d{3})\[(\w+)\]', arg)
+        if match:
+            config.args[number] = match[1]
+            narrowed.setdefault((config.invocation_params.dir / match[1]).resolve(), set()).add(match[2])
+    config.args[:] = list(dict.fromkeys(config.args))
+    return narrowed
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    if 'checks' in file_path.parts and is_check(file_path):
+        return CheckFile.from_parent(parent, path=file_path)
+    return None
+
+
+class CheckFile(pytest.File):
+    """One check; gives one item for each section."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        check = parse(self.path)
+        for section in check.sections:
+            item: CheckItem = CheckItem.from_parent(self, name=section, nodeid=f'{self.nodeid}[{section}]')
+            item.check = check
+            for group in sorted(check.groups):
+                item.add_marker(group)
+            yield item
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        if isinstance(excinfo.value, CheckError):
+            self.config.stash[BROKEN].append(excinfo.value.what)
+            return explain(excinfo.value)
+        return super().repr_failure(excinfo)
+
+
+class CheckItem(pytest.Item):
+    """A check in one section."""
+
+    check: Check
+    entry: dict[str, Any] | None = None
+
+    @property
+    def key(self) -> str:
+        return f'{self.check.name}[{self.name}]'
+
+    def runtest(self) -> None:
+        campaign = campaign_of(self.config)
+        try:
+            result, self.entry = campaign.run_check(self.check, self.name)
+        except HarnessError as error:
+            self.config.stash[TROUBLE] = error
+            # Every further check would end the same way.
+            self.session.shouldfail = f'{error.kind}: {error.what}'
+            raise
+        self._describe(result)
+        if result.verdict is Verdict.NOTRUN:
+            if not may_be_notrun(result.reason, campaign.kernel, os.environ.get('CI', '') == 'true'):
+                pytest.fail(f'not run, which CI does not accept: {result.reason}', pytrace=False)
+            pytest.skip(result.reason)
+        if result.bad:
+            raise CheckFailedError(result, self.entry, campaign.run.path)
+
+    def _describe(self, result: CheckResult) -> None:
+        """For junit.xml."""
+        self.user_properties[:] = [
+            ('section', result.section),
+            ('verdict', str(result.verdict)),
+            ('proof', result.proof),
+            *((name, value) for name, value in result.counters.items() if value is not None),
+        ]
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        if isinstance(excinfo.value, CheckFailedError):
+            return _explain_failure(excinfo.value)
+        if isinstance(excinfo.value, HarnessError):
+            return explain(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int, str]:
+        return self.path, 0, self.key
+
+
+def campaign_of(config: pytest.Config) -> Campaign:
+    """The campaign of this session; made now in a plain pytest run."""
+    if CAMPAIGN not in config.stash:
+        lab = Lab(Runner(config.option.verbose > 1))
+        known = os.environ.get(_RUN_VARIABLE)
+        run = runfolder.RunFolder(Path(known)) if known else None
+        campaign = Campaign(lab, options_of(lab, config.option), run)
+        campaign.worker = os.environ.get('PYTEST_XDIST_WORKER', '')
+        config.stash[CAMPAIGN] = campaign
+    return config.stash[CAMPAIGN]
+
+
+def may_be_notrun(reason: str, image: KernelImage | None, ci: bool) -> bool:
+    """Whether this machine may leave a check out for this reason."""
+    if not ci:
+        return True
+    allowed = CI_NOTRUN
+    if image is None or image.series_digest in (None, 'stock'):
+        allowed += CI_NOTRUN_STOCK
+    return any(pattern.search(reason) for pattern in allowed)
+
+
+def _explain_failure(error: CheckFailedError) -> str:
+    result, entry = error.result, error.entry
+    parts = [f'{result.verdict}: {result.reason}']
+    if result.diff:
+        parts.append(result.diff)
+    for what in ('console', 'hang', 'stderr'):
+        if what in entry['files']:
+            path = error.folder / entry['files'][what]
+            lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
+            parts += [f'{what} ({path}):', *(f'    {line}' for line in lines[:40])]
+    parts.append(f'repeat: {entry["repeat"]}')
+    return '\n'.join(parts)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Choose by --check, --section and --group. What may take the kernel down comes last."""
+    chosen: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
+    for item in items:
+        (chosen if not isinstance(item, CheckItem) or _wanted(config, item) else left_out).append(item)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+    chosen.sort(key=lambda item: isinstance(item, CheckItem) and 'dangerous' in item.check.groups)
+    items[:] = chosen
+
+
+def _wanted(config: pytest.Config, item: CheckItem) -> bool:
+    option = config.option
+    narrowed = config.stash[_NARROWED]
+    if item.path in narrowed and item.name not in narrowed[item.path]:
+        return False
+    if option.section and item.name not in option.section:
+        return False
+    if option.check:
+        names = [name for text in option.check for name in text.split()]
+        return any(fnmatch.fnmatchcase(item.check.name, name) for name in names)
+    if item.path in narrowed or (option.group is None and option.markexpr):
+        # Named outright, or chosen by pytest's own -m.
+        return True
+    return (option.group or 'quick') in item.check.groups
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    if isinstance(item, CheckItem) and call.when == 'call' and item.entry is not None:
+        # A plain attribute travels with the report from an xdist worker.
+        report.fuselab = item.entry  # type: ignore[attr-defined]
+    return report
+
+
+class Recorder:
+    """Follows the session for the campaign: progress, list of results."""
+
+    def __init__(self, campaign: Campaign, progress: Progress) -> None:
+        self.campaign = campaign
+        self.progress = progress
+        self.deselected = 0
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        self.progress.plan(item.key for item in session.items if isinstance(item, CheckItem))
+
+    def pytest_deselected(self, items: list[pytest.Item]) -> None:
+        self.deselected += len(items)
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self.progress.check_started(nodeid.removeprefix('tests/checks/'))
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        entry = getattr(report, 'fuselab', None)
+        if entry is None:
+            return
+        key = f'{entry["name"]}[{entry["section"]}]'
+        # A repeated check (pytest-rerunfailures) replaces its earlier result.
+        self.campaign.checks[:] = [c for c in self.campaign.checks if f'{c["name"]}[{c["section"]}]' != key]
+        self.campaign.checks.append(entry)
+        self.progress.check_done(key, entry['verdict'], entry['seconds'], entry['reason'])
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """End of a plain pytest run: guests gone, results written."""
+    config = session.config
+    if CAMPAIGN not in config.stash or config.stash[CAMPAIGN].progress is not None:
+        return  # no check was run, or vm-test does all this
+    campaign = config.stash[CAMPAIGN]
+    problem = ''
+    try:
+        campaign.stop()
+        campaign.finish_canaries()
+        if campaign.strays() and session.exitstatus == 0:
+            problem = 'the kernel complained outside of any check'
+            session.exitstatus = EXIT_VERDICT
+    except HarnessError as error:
+        problem = f'{error.kind}: {error.what}'
+        session.exitstatus = error.exit_status
+        _tell(config, explain(error))
+    finally:
+        campaign.stop()
+    if exitstatus == pytest.ExitCode.INTERRUPTED and TROUBLE not in config.stash:
+        session.exitstatus = EXIT_INTERRUPTED if not config.stash[BROKEN] else exitstatus
+    if not campaign.worker:
+        campaign.write(int(session.exitstatus), problem)
+        for event in campaign.strays():
+            _tell(config, f'console, outside of any check ({event["where"]}): {event["kind"]}: {event["line"]}')
+        _tell(config, f'results of the checks: {campaign.run.path}')
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Plain run without a Recorder: keeps the results for results.json."""
+
+
+def _tell(config: pytest.Config, text: str) -> None:
+    reporter = config.pluginmanager.get_plugin('terminalreporter')
+    if reporter is not None:
+        reporter.ensure_newline()
+        reporter.write_line(text)
+
+
+def exit_status(code: int, trouble: HarnessError | None, broken: bool) -> int:
+    """pytest's exit status as the contract has it."""
+    if trouble is not None:
+        return trouble.exit_status
+    if broken:
+        return UsageError.exit_status
+    return {
+        int(pytest.ExitCode.OK): 0,
+        int(pytest.ExitCode.TESTS_FAILED): EXIT_VERDICT,
+        int(pytest.ExitCode.INTERRUPTED): EXIT_INTERRUPTED,
+        int(pytest.ExitCode.USAGE_ERROR): UsageError.exit_status,
+        int(pytest.ExitCode.NO_TESTS_COLLECTED): UsageError.exit_status,
+    }.get(code, EXIT_LAB)

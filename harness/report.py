@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Stage `report`: results.json -> what a person reads at the end of a run."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from harness import results
+from harness.lab import Lab
+
+COLOURS = {'pass': 'green', 'fail': 'red', 'crash': 'bold red', 'hang': 'bold magenta', 'notrun': 'yellow'}
+ORDER = ('pass', 'fail', 'crash', 'hang', 'notrun')
+MAX_LINES = 25  # of one diff or console excerpt
+
+
+def render(table: dict[str, Any], folder: Path, console: Console) -> None:
+    """Print the report."""
+    checks: list[dict[str, Any]] = table['checks']
+    if checks:
+        console.print(_summary(checks))
+    for check in checks:
+        if check['verdict'] in ('fail', 'crash', 'hang'):
+            _failure(check, folder, console)
+    _notrun(checks, console)
+    for event in table.get('stray_events', []):
+        text = f'console, outside of any check ({event["where"]}): {event["kind"]}: {event["line"]}'
+        _say(console, Text(text, 'red'))
+    for text in table.get('expired_allowances', []):
+        _say(console, Text(f'expired entry of the allow-list: {text}', 'yellow'))
+    _canaries(table.get('canaries', []), console)
+    console.print(_stages(table))
+    kernel = table['kernel']
+    speed = table.get('guest_speed') or {}
+    _say(
+        console,
+        Text(
+            f'kernel {kernel["release"]}  build id {(kernel["build_id"] or "unknown")[:16]}  '
+            f'series {kernel["series_digest"] or "none"}'
+        )
+    )
+    if table.get('accelerator'):
+        _say(
+            console,
+            Text(f'guest: {table["accelerator"]}, {table["cpus"]} CPUs, speed factor {speed.get("factor", "unknown")}')
+        )
+    _say(console, Text(f'results: {folder}'))
+    _say(console, Text(closing(table), 'bold'))
+
+
+def _say(console: Console, text: Text) -> None:
+    # Paths and traces are for copying: the terminal may wrap them, rich must not.
+    console.print(text, soft_wrap=True)
+
+
+def closing(table: dict[str, Any]) -> str:
+    """The last line."""
+    counts = table['counts']
+    if not counts:
+        return table['problem'] or 'no check was run'
+    text = ', '.join(f'{counts[verdict]} {verdict}' for verdict in ORDER if counts.get(verdict))
+    if table['status'] == 130:
+        text += ' (interrupted)'
+    elif table['problem']:
+        text += f' ({table["problem"]})'
+    return text
+
+
+def _summary(checks: Sequence[dict[str, Any]]) -> Table:
+    sections = sorted({check['section'] for check in checks})
+    table = Table(title='checks', title_justify='left')
+    table.add_column('area')
+    for section in sections:
+        table.add_column(section, justify='right')
+    for area in sorted({check['name'].split('/')[0] for check in checks}):
+        row = [Text(area)]
+        for section in sections:
+            mine = [c for c in checks if c['section'] == section and c['name'].split('/')[0] == area]
+            row.append(_counts(mine))
+        table.add_row(*row)
+    total = [_counts([c for c in checks if c['section'] == section]) for section in sections]
+    table.add_section()
+    table.add_row(Text('all'), *total)
+    return table
+
+
+def _counts(checks: Sequence[dict[str, Any]]) -> Text:
+    text = Text()
+    for verdict in ORDER:
+        number = sum(check['verdict'] == verdict for check in checks)
+        if number:
+            text.append(f'{", " if text else ""}{number} {verdict}', COLOURS[verdict])
+    return text or Text('-')
+
+
+def _failure(check: dict[str, Any], folder: Path, console: Console) -> None:
+    verdict = check['verdict']
+    console.print()
+    title = f'{verdict.upper()} {check["name"]} section {check["section"]}: {check["reason"]}'
+    _say(console, Text(title, COLOURS[verdict]))
+    for what in ('diff', 'console', 'hang', 'stderr'):
+        name = check['files'].get(what)
+        if name is None or (what == 'stderr' and check['files'].get('diff')):
+            continue
+        path = folder / name
+        lines = path.read_text(encoding='utf-8', errors='replace').splitlines() if path.is_file() else []
+        for line in lines[:MAX_LINES]:
+            _say(console, Text(f'    {line}'))
+        if len(lines) > MAX_LINES:
+            _say(console, Text(f'    ... {len(lines) - MAX_LINES} lines more in {path}'))
+    _say(console, Text(f'  repeat: {check["repeat"]}'))
+
+
+def _notrun(checks: Sequence[dict[str, Any]], console: Console) -> None:
+    reasons: dict[str, list[str]] = {}
+    for check in checks:
+        if check['verdict'] == 'notrun':
+            reasons.setdefault(check['reason'], []).append(f'{check["name"]}[{check["section"]}]')
+    for reason, names in sorted(reasons.items()):
+        _say(console, Text(f'notrun, {reason}: {" ".join(names)}', 'yellow'))
+
+
+def _canaries(canaries: Sequence[dict[str, Any]], console: Console) -> None:
+    if not canaries:
+        return
+    good = [c for c in canaries if c['ok']]
+    provoked = [c['name'] for c in good if c['how'] == 'provoked']
+    replayed = [c['name'] for c in good if c['how'] == 'replayed']
+    text = f'canaries: {len(good)} of {len(canaries)} detected; provoked: {", ".join(provoked)}'
+    _say(console, Text(text + (f'; replayed: {", ".join(replayed)}' if replayed else '')))
+    for canary in canaries:
+        if not canary['ok']:
+            _say(console, Text(f'canary {canary["name"]} ({canary["how"]}): {canary["detail"]}', 'red'))
+
+
+def _stages(table: dict[str, Any]) -> Table:
+    stages = Table(title='where the time went', title_justify='left')
+    stages.add_column('stage')
+    stages.add_column('seconds', justify='right')
+    for name, seconds in table['stages'].items():
+        stages.add_row(name, f'{seconds:.1f}')
+    return stages
+
+
+def render_plain(table: dict[str, Any], folder: Path) -> str:
+    """The same as text, for files and pipes."""
+    console = Console(width=200, no_color=True, highlight=False, markup=False, emoji=False)
+    with console.capture() as captured:
+        render(table, folder, console)
+    return captured.get()
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser('report', help='print the report of an earlier run again')
+    parser.add_argument(
+        'run', nargs='?', type=Path, metavar='FOLDER', help='results folder of the run (default: results/latest)'
+    )
+    parser.set_defaults(func=_command)
+
+
+def _command(args: argparse.Namespace, lab: Lab) -> str:
+    folder: Path = args.run or lab.root / 'results' / 'latest'
+    table = results.read(folder)
+    return render_plain(table, (folder if folder.is_dir() else folder.parent).resolve()).rstrip('\n')

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""results.json: what a run found, for programs and for rendering the report again."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.boot import Accelerator
+from harness.errors import LabError, UsageError
+from harness.image import KernelImage
+from harness.runfolder import RunFolder
+from harness.speed import Speed
+from harness.verdict import CheckResult
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What holds for the whole run."""
+
+    kernel: KernelImage | None = None
+    accelerator: Accelerator | None = None
+    speed: Speed | None = None
+    cpus: int = 0
+    memory_mb: int = 0
+    seed: int = 1
+    boots: tuple[float, ...] = ()  # seconds from QEMU's start to sshd
+
+    def as_dict(self) -> dict[str, Any]:
+        kernel = self.kernel
+        return {
+            'kernel': {
+                'release': kernel.release if kernel else None,
+                'build_id': kernel.build_id if kernel else None,
+                'series_digest': kernel.series_digest if kernel else None,
+                'series': list(kernel.series_patches) if kernel else [],
+                'source': kernel.source_origin if kernel else None,
+                'variant': kernel.variant if kernel else '',
+                'compiler': kernel.compiler if kernel else None,
+                'image': str(kernel.image) if kernel else None,
+            },
+            'accelerator': self.accelerator.name if self.accelerator else None,
+            'accelerator_reason': self.accelerator.reason if self.accelerator else '',
+            'guest_speed': {
+                'factor': self.speed.factor,
+                'measured': self.speed.measured,
+                'loop_seconds': self.speed.loop,
+                'fork_seconds': self.speed.fork,
+            }
+            if self.speed
+            else None,
+            'cpus': self.cpus,
+            'memory_mb': self.memory_mb,
+            'seed': self.seed,
+            'boot_seconds': [round(seconds, 2) for seconds in self.boots],
+        }
+
+
+def check_dict(result: CheckResult, files: Mapping[str, str], repeat: str) -> dict[str, Any]:
+    """One entry of `checks`."""
+    return {
+        'name': result.name,
+        'section': result.section,
+        'verdict': str(result.verdict),
+        'seconds': round(result.seconds, 3),
+        'guest_seconds': result.guest_seconds,
+        'reason': result.reason,
+        'proof': result.proof,
+        'counters': result.counters,
+        'guest': result.guest,
+        'events': [
+            {'kind': str(event.kind), 'line': event.line, 'fingerprint': event.fingerprint, 'after': event.after}
+            for event in result.events
+        ],
+        'excused': [event.line for event in result.excused],
+        'files': dict(files),
+        'repeat': repeat,
+    }
+
+
+def assemble(
+    run: RunFolder,
+    facts: dict[str, Any],
+    checks: Sequence[dict[str, Any]],
+    stages: Mapping[str, float],
+    *,
+    status: int | None,
+    problem: str = '',
+    canaries: Sequence[dict[str, Any]] = (),
+    strays: Sequence[dict[str, Any]] = (),
+    expired: Sequence[str] = (),
+    started: str = '',
+) -> dict[str, Any]:
+    """The whole of results.json. status None: the run is not over."""
+    counts: dict[str, int] = {}
+    for check in checks:
+        counts[check['verdict']] = counts.get(check['verdict'], 0) + 1
+    return {
+        'format': FORMAT,
+        'run': run.name,
+        'started': started,
+        'status': status,
+        'problem': problem,
+        **facts,
+        'stages': {name: round(seconds, 2) for name, seconds in stages.items()},
+        'counts': counts,
+        'checks': list(checks),
+        'canaries': list(canaries),
+        'stray_events': list(strays),
+        'expired_allowances': list(expired),
+        'command': shlex.join(sys.argv),
+        'host': {
+            'kernel': platform.release(),
+            'python': platform.python_version(),
+            'cpus': len(os.sched_getaffinity(0)),
+            'ci': os.environ.get('CI', ''),
+        },
+    }
+
+
+def write(run: RunFolder, table: dict[str, Any]) -> None:
+    """Replace the file in one step: a reader sees the old or the new one."""
+    try:
+        descriptor, name = tempfile.mkstemp(dir=run.path, prefix='.results')
+        with os.fdopen(descriptor, 'w', encoding='utf-8') as file:
+            json.dump(table, file, indent=1)
+            file.write('\n')
+        temporary = Path(name)
+        temporary.chmod(0o644)
+        temporary.replace(run.results)
+    except OSError as error:
+        raise LabError(f'cannot write {run.results}', str(error)) from error
+
+
+def read(path: Path) -> dict[str, Any]:
+    """results.json of a run folder, or the file itself."""
+    file = path / 'results.json' if path.is_dir() else path
+    try:
+        table = json.loads(file.read_text(encoding='utf-8'))
+    except FileNotFoundError as error:
+        raise UsageError(f'{file}: there is no such file', hint='name a folder below results/') from error
+    except (OSError, ValueError) as error:
+        raise UsageError(f'{file}: cannot be read: {error}') from error
+    if not isinstance(table, dict) or table.get('format') != FORMAT:
+        raise UsageError(f'{file}: not results of this harness')
+    return table
