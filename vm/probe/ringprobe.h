@@ -25,36 +25,12 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-/* ---- the ring's part of the protocol, newer than the system's header ---- */
+#include "../server/fuse_proto.h"
 
-#define RING_INIT_FLAG2		(1u << 9)	/* INIT bit 41 */
+/* ---- the ring's part of the protocol: see fuse_proto.h; and its INIT flags ---- */
+
+#define RING_INIT_FLAG2		((uint32_t)(PROTO_OVER_IO_URING >> 32))
 #define SUPP_GROUP_FLAG2	(1u << 2)	/* INIT bit 34 */
-
-enum { CMD_REGISTER = 1, CMD_COMMIT = 2 };
-
-struct ring_cmd {
-	uint64_t flags;
-	uint64_t commit_id;
-	uint16_t qid;
-	uint8_t padding[6];
-};
-
-struct ring_ent_in_out {
-	uint64_t flags;
-	uint64_t commit_id;
-	uint32_t payload_sz;
-	uint32_t offset;
-	uint64_t reserved;
-};
-
-struct ring_headers {
-	uint8_t in_out[128];
-	uint8_t op_in[128];
-	struct ring_ent_in_out ent;
-};
-
-_Static_assert(sizeof(struct ring_headers) == 288, "header area");
-_Static_assert(sizeof(struct ring_cmd) == 24, "command area");
 
 /* ------------------------------------------------------- the library ------ */
 
@@ -84,7 +60,7 @@ struct ent {
 	struct conn *c;
 	struct ring *r;
 	unsigned int qid;
-	struct ring_headers *h;
+	struct proto_ring_header *h;
 	uint8_t *pay;
 	size_t pay_len;
 	struct iovec iov[2];

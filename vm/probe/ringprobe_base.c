@@ -490,7 +490,7 @@ void ring_close(struct ring *r)
 struct io_uring_sqe *ring_cmd(struct ring *r, int fd, unsigned int op, unsigned int qid,
 			      uint64_t id, void *user)
 {
-	struct ring_cmd cmd = { .commit_id = id, .qid = qid };
+	struct proto_ring_command cmd = { .commit_id = id, .queue = qid };
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&r->u);
 
 	if (!sqe)
@@ -575,7 +575,7 @@ void ent_setup(struct ent *e, struct conn *c, struct ring *r, unsigned int qid, 
 
 struct io_uring_sqe *ent_register(struct ent *e)
 {
-	struct io_uring_sqe *sqe = ring_cmd(e->r, e->c->fd, CMD_REGISTER, e->qid, 0, e);
+	struct io_uring_sqe *sqe = ring_cmd(e->r, e->c->fd, PROTO_RING_REGISTER, e->qid, 0, e);
 
 	e->iov[0] = (struct iovec){ e->h, sizeof(*e->h) };
 	e->iov[1] = (struct iovec){ e->pay, e->pay_len };
@@ -588,7 +588,7 @@ struct io_uring_sqe *ent_register(struct ent *e)
 struct io_uring_sqe *ent_commit(struct ent *e, unsigned int qid, uint64_t id)
 {
 	e->state = ENT_IDLE;
-	return ring_cmd(e->r, e->c->fd, CMD_COMMIT, qid, id, e);
+	return ring_cmd(e->r, e->c->fd, PROTO_RING_COMMIT_AND_FETCH, qid, id, e);
 }
 
 void conn_register(struct conn *c, struct ring *r, unsigned int depth, size_t payload,

@@ -218,7 +218,7 @@ static int entry_order(int argc, char **argv)
 	ent_setup(&e, &c, &small, 0, payload_size(&c));
 	ent_register(&e);
 	say("64-byte submission entries: REGISTER: %s", said(ring_submit_one(&small, &e)));
-	ring_cmd(&small, c.fd, CMD_COMMIT, 0, 2, &e);
+	ring_cmd(&small, c.fd, PROTO_RING_COMMIT_AND_FETCH, 0, 2, &e);
 	say("64-byte submission entries: COMMIT: %s", said(ring_submit_one(&small, &e)));
 	ring_cmd(&r, c.fd, 0, 0, 0, &e);
 	say("command 0: %s", said(ring_submit_one(&r, &e)));
@@ -228,7 +228,7 @@ static int entry_order(int argc, char **argv)
 
 	conn_abort(&c);
 	say("aborted: REGISTER: %s", said(try_register(&c, &r, 0)));
-	ring_cmd(&r, c.fd, CMD_COMMIT, 0, 2, &e);
+	ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, 0, 2, &e);
 	say("aborted: COMMIT: %s", said(ring_submit_one(&r, &e)));
 	end(&c, &r);
 	client_stop(&cl);
@@ -262,9 +262,9 @@ static int entry_fields(int argc, char **argv)
 
 	/* reserved bytes of the command are nobody's business */
 	sqe = ent_register(e);
-	memset(((struct ring_cmd *)sqe->cmd)->padding, 0xff, 6);
-	((struct ring_cmd *)sqe->cmd)->flags = ~0ull;
-	((struct ring_cmd *)sqe->cmd)->commit_id = ~0ull;
+	memset(((struct proto_ring_command *)sqe->cmd)->padding, 0xff, 6);
+	((struct proto_ring_command *)sqe->cmd)->flags = ~0ull;
+	((struct proto_ring_command *)sqe->cmd)->commit_id = ~0ull;
 	sqe->user_data = (uintptr_t)&c.ents[0];
 	c.ents[0] = *e;
 	c.ents[0].state = ENT_IDLE;
@@ -278,15 +278,15 @@ static int entry_fields(int argc, char **argv)
 	e = q->e;
 	{
 		struct fuse_out_header h = { .error = -EXDEV, .unique = q->h.unique };
-		uint64_t id = e->h->ent.commit_id;
+		uint64_t id = e->h->part.commit_id;
 
-		memset(&e->h->ent, 0xff, sizeof(e->h->ent));
+		memset(&e->h->part, 0xff, sizeof(e->h->part));
 		memset(e->h->op_in, 0xff, sizeof(e->h->op_in));
 		h.len = 7;
 		memcpy(e->h->in_out, &h, sizeof(h));
 		sqe = ent_commit(e, e->qid, id);
-		memset(((struct ring_cmd *)sqe->cmd)->padding, 0xff, 6);
-		((struct ring_cmd *)sqe->cmd)->flags = ~0ull;
+		memset(((struct proto_ring_command *)sqe->cmd)->padding, 0xff, 6);
+		((struct proto_ring_command *)sqe->cmd)->flags = ~0ull;
 		sqe->len = 77;
 		sqe->addr = 77;
 		ring_submit(&r);
@@ -324,14 +324,14 @@ static const char *const reg_names[] = {
 
 static void spoil(struct ent *e, struct io_uring_sqe *sqe, enum reg_fault fault)
 {
-	struct ring_cmd *cmd = (struct ring_cmd *)sqe->cmd;
+	struct proto_ring_command *cmd = (struct proto_ring_command *)sqe->cmd;
 
 	switch (fault) {
 	case QID_END:
-		cmd->qid = possible_cpus();
+		cmd->queue = possible_cpus();
 		break;
 	case QID_MAX:
-		cmd->qid = 65535;
+		cmd->queue = 65535;
 		break;
 	case LEN_0:
 		sqe->len = 0;
@@ -469,30 +469,30 @@ static int commit_errors(int argc, char **argv)
 	(void)argc, (void)argv;
 	client_start(&cl, 0);
 	start_mounted(&c, &r, NULL);
-	ring_cmd(&r, c.fd, CMD_COMMIT, 0, 2, &tag);
+	ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, 0, 2, &tag);
 	say("nothing registered yet: %s", said(ring_submit_one(&r, &tag)));
 	conn_register(&c, &r, 1, payload_size(&c), 0, possible_cpus());
 
-	ring_cmd(&r, c.fd, CMD_COMMIT, possible_cpus(), 2, &tag);
+	ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, possible_cpus(), 2, &tag);
 	say("queue id = number of queues: %s", said(ring_submit_one(&r, &tag)));
-	ring_cmd(&r, c.fd, CMD_COMMIT, 65535, 2, &tag);
+	ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, 65535, 2, &tag);
 	say("queue id 65535: %s", said(ring_submit_one(&r, &tag)));
-	ring_cmd(&r, c.fd, CMD_COMMIT, 0, 4242, &tag);
+	ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, 0, 4242, &tag);
 	say("unknown id, no request in flight: %s", said(ring_submit_one(&r, &tag)));
 
 	client_do(&cl, do_stat, c.mnt, fresh_name(), 0, 0);
 	q = next_req(&c, "LOOKUP");
 	e = q->e;
-	id = e->h->ent.commit_id;
+	id = e->h->part.commit_id;
 	say("commit id %s the request's unique, %s", id == q->h.unique ? "is" : "is not",
 	    id && !(id & 1) ? "even and not 0" : "odd or 0");
-	ring_cmd(&r, c.fd, CMD_COMMIT, 0, 0, &tag);
+	ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, 0, 0, &tag);
 	say("id 0: %s", said(ring_submit_one(&r, &tag)));
-	ring_cmd(&r, c.fd, CMD_COMMIT, 0, id + 2, &tag);
+	ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, 0, id + 2, &tag);
 	say("next id: %s", said(ring_submit_one(&r, &tag)));
-	ring_cmd(&r, c.fd, CMD_COMMIT, 0, id | 1, &tag);
+	ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, 0, id | 1, &tag);
 	say("id with the interrupt bit: %s", said(ring_submit_one(&r, &tag)));
-	ring_cmd(&r, c.fd, CMD_COMMIT, 0, id + (1ull << 32), &tag);
+	ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, 0, id + (1ull << 32), &tag);
 	say("id + 2^32: %s", said(ring_submit_one(&r, &tag)));
 
 	/* the entry is still ours: two commits in one batch, one may win */
@@ -502,8 +502,8 @@ static int commit_errors(int argc, char **argv)
 		unsigned int head, n = 0;
 
 		memcpy(e->h->in_out, &h, sizeof(h));
-		ring_cmd(&r, c.fd, CMD_COMMIT, e->qid, id, &tag);
-		ring_cmd(&r, c.fd, CMD_COMMIT, e->qid, id, &tag2);
+		ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, e->qid, id, &tag);
+		ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, e->qid, id, &tag2);
 		ring_submit(&r);
 		a = b = 0;
 		io_uring_for_each_cqe(&r.u, head, cqe) {
@@ -523,7 +523,7 @@ static int commit_errors(int argc, char **argv)
 	client_do(&cl, do_stat, c.mnt, fresh_name(), 0, 0);
 	a = ring_wait_one(&r, &tag, LIMIT * 1000);
 	say("next request came to the winner: %s", a == 1 ? "no" : err_name(a));
-	id = e->h->ent.commit_id;
+	id = e->h->part.commit_id;
 	e->state = ENT_BUSY;
 	{
 		struct fuse_out_header h = { .error = -ENXIO, .unique = id };
@@ -535,7 +535,7 @@ static int commit_errors(int argc, char **argv)
 	client_wait(&cl, "the second reply");
 	say("caller got %s", err_name(cl.err));
 	/* and once more what is done with */
-	ring_cmd(&r, c.fd, CMD_COMMIT, 0, id, &tag);
+	ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, 0, id, &tag);
 	say("id of an ended request: %s", said(ring_submit_one(&r, &tag)));
 	show_path(&c, &cl, "then");
 	client_stop(&cl);
@@ -558,7 +558,7 @@ static int commit_other_queue(int argc, char **argv)
 	client_do(&cl, do_stat, c.mnt, fresh_name(), 0, 0);
 	q = next_req(&c, "LOOKUP");
 	say("request of CPU 1 came by queue %u", q->e->qid);
-	ring_cmd(&r, c.fd, CMD_COMMIT, 0, q->e->h->ent.commit_id, &tag);
+	ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, 0, q->e->h->part.commit_id, &tag);
 	say("committed on queue 0: %s", said(ring_submit_one(&r, &tag)));
 	answer(q);
 	client_serve(&cl, &c, "the reply on the right queue");
@@ -635,14 +635,14 @@ static int reply_table(int argc, char **argv)
 		client_do(&cl, do_stat, c.mnt, fresh_name(), 0, 0);
 		q = next_req(&c, "LOOKUP");
 		e = q->e;
-		id = e->h->ent.commit_id;
+		id = e->h->part.commit_id;
 		area = unreadable[i].header ? (void *)e->h : e->pay;
 		len = unreadable[i].header ? sizeof(*e->h) : e->pay_len;
 		{
 			struct fuse_out_header h = { .unique = q->h.unique };
 
 			memcpy(e->h->in_out, &h, sizeof(h));
-			e->h->ent.payload_sz = sizeof(struct fuse_entry_out);
+			e->h->part.payload_size = sizeof(struct fuse_entry_out);
 		}
 		put_req(q);
 		if (mprotect(area, len, unreadable[i].prot))

@@ -88,7 +88,7 @@ static int abort_busy(int argc, char **argv)
 	while (have < 4)
 		held[have++] = next_req(&c, "LOOKUP");
 	say("2 READ and 2 LOOKUP with the server, more queued");
-	id = held[3]->e->h->ent.commit_id;
+	id = held[3]->e->h->part.commit_id;
 	conn_abort(&c);
 	for (i = 0; i < FRONT; i++) {
 		client_wait(&cl[i], "a caller after the abort");
@@ -101,7 +101,7 @@ static int abort_busy(int argc, char **argv)
 	collect_ends(&c, 4 * n - 4);
 	say("idle entries ended with ENOTCONN: %s",
 	    ended_with(&c, -ENOTCONN) == 4 * n - 4 ? "all" : "not all");
-	ring_cmd(&r, c.fd, CMD_COMMIT, held[3]->e->qid, id, &tag);
+	ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, held[3]->e->qid, id, &tag);
 	i = ring_submit_one(&r, &tag);
 	say("commit after the abort: %s", i ? err_name(i) : "held");
 	client_do(&cl[0], do_stat, c.mnt, "f9", 0, 0);
@@ -692,7 +692,7 @@ static void *guess_ids(void *arg)
 		id = g->next;
 		/* ids to come that are not given out before the next reply */
 		for (i = 1; i <= 4; i++) {
-			ring_cmd(&g->r, g->c->fd, CMD_COMMIT, 0, id + 64 + 2 * i, &tag);
+			ring_cmd(&g->r, g->c->fd, PROTO_RING_COMMIT_AND_FETCH, 0, id + 64 + 2 * i, &tag);
 			ring_submit(&g->r);
 			res = ring_wait_one(&g->r, &tag, 0);
 			g->tries++;

@@ -388,17 +388,17 @@ static void show(const struct place *p, const struct req *q)
 
 	show_payload(q->pay, q->pay_len, text, sizeof(text));
 	if (q->e) {
-		for (i = sizeof(q->h); i < 128 && q->e->h->in_out[i] == FILL; i++)
+		for (i = sizeof(q->h); i < 128 && (uint8_t)q->e->h->in_out[i] == FILL; i++)
 			untouched++;
 		if (untouched != 128 - sizeof(q->h))
 			strcat(more, ", in_out written beyond its header");
-		for (i = q->op_len; i < 128 && q->e->h->op_in[i] == FILL; i++)
+		for (i = q->op_len; i < 128 && (uint8_t)q->e->h->op_in[i] == FILL; i++)
 			;
 		if (i < 128)
 			strcat(more, ", op_in written beyond the argument");
-		if (q->e->h->ent.flags)
+		if (q->e->h->part.flags)
 			strcat(more, ", flags set");
-		if (q->e->h->ent.commit_id != q->h.unique)
+		if (q->e->h->part.commit_id != q->h.unique)
 			strcat(more, ", commit id is not the unique");
 	}
 	if (q->h.len != sizeof(q->h) + q->op_len + q->pay_len)

@@ -524,14 +524,14 @@ static void *commit_elsewhere(void *arg)
 	struct committer *m = arg;
 
 	ring_open(&m->r, 8, IORING_SETUP_SQE128);
-	ring_cmd(&m->r, m->c->fd, CMD_COMMIT, m->e->qid, m->id, m->e);
+	ring_cmd(&m->r, m->c->fd, PROTO_RING_COMMIT_AND_FETCH, m->e->qid, m->id, m->e);
 	ring_submit(&m->r);
 	m->res = ring_wait_one(&m->r, m->e, LIMIT * 1000);
 	if (!m->res) {
-		struct fuse_out_header h = { .error = -ENXIO, .unique = m->e->h->ent.commit_id };
+		struct fuse_out_header h = { .error = -ENXIO, .unique = m->e->h->part.commit_id };
 
 		memcpy(m->e->h->in_out, &h, sizeof(h));
-		ring_cmd(&m->r, m->c->fd, CMD_COMMIT, m->e->qid, h.unique, m->e);
+		ring_cmd(&m->r, m->c->fd, PROTO_RING_COMMIT_AND_FETCH, m->e->qid, h.unique, m->e);
 		ring_submit(&m->r);
 		/* held until this thread ends */
 		m->res = ring_wait_one(&m->r, m->e, 0);
@@ -558,11 +558,11 @@ static int other_ring(int argc, char **argv)
 		struct fuse_out_header h = { .error = -EXDEV, .unique = q->h.unique };
 
 		memcpy(q->e->h->in_out, &h, sizeof(h));
-		q->e->h->ent.payload_sz = 0;
+		q->e->h->part.payload_size = 0;
 	}
 	m.c = &c;
 	m.e = q->e;
-	m.id = q->e->h->ent.commit_id;
+	m.id = q->e->h->part.commit_id;
 	if (pthread_create(&t, NULL, commit_elsewhere, &m))
 		die("thread");
 	client_wait(&cl, "the reply committed by another thread");

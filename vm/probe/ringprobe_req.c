@@ -113,7 +113,7 @@ static void take_completion(struct conn *c, struct ring *r, struct io_uring_cqe 
 	memcpy(&q->h, e->h->in_out, sizeof(q->h));
 	q->op = e->h->op_in;
 	q->pay = e->pay;
-	q->pay_len = e->h->ent.payload_sz;
+	q->pay_len = e->h->part.payload_size;
 	q->op_len = q->h.len - sizeof(q->h) - q->pay_len;
 	append(c, q);
 }
@@ -257,8 +257,8 @@ void reply_raw(struct req *q, int error, uint64_t unique, uint32_t payload_sz)
 		memset(e->h->op_in, FILL, sizeof(e->h->op_in));
 	}
 	memcpy(e->h->in_out, &h, sizeof(h));
-	e->h->ent.payload_sz = payload_sz;
-	ent_commit(e, e->qid, e->h->ent.commit_id);
+	e->h->part.payload_size = payload_sz;
+	ent_commit(e, e->qid, e->h->part.commit_id);
 	put_req(q);
 	ring_submit(e->r);
 }
