@@ -40,6 +40,7 @@ void mirror_cred_keep_suid(bool keep);
 
 /* Drop the POSIX locks of an owner (mirror_lock.c). */
 void mirror_lock_flush(uint64_t node, uint64_t owner);
+void mirror_lock_release(uint64_t node, uint64_t fh);
 
 /* Methods, where they are not in mirror.c */
 int mirror_lookup(struct request *rq, uint64_t parent, const char *name,

@@ -155,7 +155,7 @@ int mirror_flush(struct request *rq, uint64_t node, uint64_t fh, uint64_t lock_o
 int mirror_release(struct request *rq, uint64_t node, uint64_t fh)
 {
 	(void)rq;
-	(void)node;
+	mirror_lock_release(node, fh);
 	return close(fh) < 0 && errno != EINTR ? -errno : 0;
 }
 

@@ -23,6 +23,7 @@
 struct owner {
 	uint64_t node;
 	uint64_t id;
+	uint64_t fh;		/* by which it last asked for a lock */
 	uint32_t pid;
 	int fd;
 	unsigned int users;	/* the table is one, as long as it is in there */
@@ -124,6 +125,26 @@ void mirror_lock_flush(uint64_t node, uint64_t id)
 	o = find(node, id);
 	if (o)
 		remove_owner(o);
+	pthread_mutex_unlock(&table_lock);
+}
+
+/*
+ * Locks of an open file description (F_OFD_SETLK) go with it, and the kernel sends
+ * nothing but RELEASE then. Their owner never asks by another handle; a process that
+ * asked by this one has given up all its locks on the file with FLUSH before.
+ */
+void mirror_lock_release(uint64_t node, uint64_t fh)
+{
+	struct owner *o, *next;
+
+	if (!__atomic_load_n(&owners, __ATOMIC_ACQUIRE))
+		return;
+	pthread_mutex_lock(&table_lock);
+	for (o = *bucket_of(node); o; o = next) {
+		next = o->next;
+		if (o->node == node && o->fh == fh)
+			remove_owner(o);
+	}
 	pthread_mutex_unlock(&table_lock);
 }
 
@@ -272,6 +293,7 @@ int mirror_setlk(struct request *rq, uint64_t node, const struct fuse_lk_in *in,
 		pthread_mutex_unlock(&table_lock);
 		return rc;
 	}
+	o->fh = in->fh;
 	/* POSIX makes a waiting lock replace the old one only once it is granted */
 	rc = fcntl(o->fd, F_OFD_SETLK, &w.lock) < 0 ? -errno : 0;
 	if (rc == 0 && unlock && in->lk.start == 0 && in->lk.end >= INT64_MAX)
