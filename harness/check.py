@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -76,6 +77,26 @@ def discover(root: Path) -> Iterator[Path]:
     for area in sorted(root.iterdir()) if root.is_dir() else ():
         if area.is_dir():
             yield from sorted(path for path in area.iterdir() if is_check(path))
+
+
+def named(path: Path, patterns: list[str] | None) -> bool:
+    """Whether a check is one of those asked for by name; several may stand in one word."""
+    if not patterns:
+        return True
+    name = f'{path.parent.name}/{path.name}'
+    return any(fnmatch.fnmatchcase(name, word) for text in patterns for word in text.split())
+
+
+def broken(root: Path, patterns: list[str] | None) -> list[CheckError]:
+    """What is wrong with the checks asked for, before anything is built for them."""
+    found = []
+    for path in discover(root):
+        if named(path, patterns):
+            try:
+                parse(path)
+            except CheckError as error:
+                found.append(error)
+    return found
 
 
 def parse(path: Path) -> Check:

@@ -8,7 +8,6 @@ own when the first check is about to run, so that collecting and unit tests need
 from __future__ import annotations
 
 import argparse
-import fnmatch
 import os
 import re
 from collections.abc import Generator, Iterator
@@ -19,7 +18,7 @@ import pytest
 
 from harness import kernel, runfolder
 from harness.campaign import Campaign, CampaignOptions
-from harness.check import GROUPS, SECTIONS, Check, CheckError, is_check, parse
+from harness.check import GROUPS, SECTIONS, Check, CheckError, is_check, named, parse
 from harness.cli import explain
 from harness.command import Runner
 from harness.errors import EXIT_INTERRUPTED, EXIT_LAB, EXIT_VERDICT, HarnessError, UsageError
@@ -125,7 +124,8 @@ def _narrow(config: pytest.Config) -> dict[Path, set[str]]:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    if 'checks' in file_path.parts and is_check(file_path):
+    # A broken check that was not asked for is no reason to stop.
+    if 'checks' in file_path.parts and is_check(file_path) and named(file_path, parent.config.option.check):
         return CheckFile.from_parent(parent, path=file_path)
     return None
 
@@ -251,10 +251,7 @@ def _wanted(config: pytest.Config, item: CheckItem) -> bool:
         return False
     if option.section and item.name not in option.section:
         return False
-    if option.check:
-        names = [name for text in option.check for name in text.split()]
-        return any(fnmatch.fnmatchcase(item.check.name, name) for name in names)
-    if item.path in narrowed or (option.group is None and option.markexpr):
+    if option.check or item.path in narrowed or (option.group is None and option.markexpr):
         # Named outright, or chosen by pytest's own -m.
         return True
     return (option.group or 'quick') in item.check.groups

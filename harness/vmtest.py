@@ -13,6 +13,7 @@ from rich.console import Console
 from harness import kernel, report
 from harness.boot import TCG, Accelerator, GuestSpec, command_line
 from harness.campaign import Campaign, CampaignOptions, ssh_command
+from harness.check import CheckError, broken
 from harness.cli import explain
 from harness.clock import StageClock
 from harness.command import quote
@@ -54,6 +55,9 @@ def _command(args: argparse.Namespace, lab: Lab) -> int:
         options = replace(options, canaries=False)
     if lab.dry_run:
         return _plan(lab, options)
+    errors = broken(lab.root / 'tests' / 'checks', args.check)
+    if errors:
+        raise CheckError(f'{len(errors)} checks cannot be used', '\n'.join(error.what for error in errors))
     console = Console(highlight=False)
     with Progress(console) as progress:
         lab = replace(lab, clock=StageClock(progress.stage_started))
