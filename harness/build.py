@@ -189,18 +189,20 @@ def _judge(lab: Lab, patched: PatchedTree, work: WorkFolder, done: Completed) ->
         return LabError('not enough memory to build', done.tail(5), 'build with fewer jobs: --jobs 1')
     lines = [_short(line, work) for line in done.output.splitlines()]
     errors = [line for line in lines if _ERROR_LINE.search(line)][:8]
-    files: list[str] = []
-    for line in errors:
-        match = _LOCATION.match(line)
-        if match and match[1] not in files:
-            files.append(match[1])
-    blame = []
-    for name in files:
-        patches = series.touching(lab, patched, name)
-        blame.append(f'{name}: touched by {", ".join(patches)}' if patches else f'{name}: not touched by the series')
+    places = {(match[1], int(match[2])) for line in errors if (match := _LOCATION.match(line))}
+    blame = [_blame(lab, patched, path, line) for path, line in sorted(places)]
     where = f'the whole output is in {done.log}' if done.log else 'run with -v to see all of the output'
     first = errors[0] if errors else 'make failed'
     return VerdictError(f'does not build: {first}', '\n'.join([*(errors or [done.tail()]), *blame]), where)
+
+
+def _blame(lab: Lab, patched: PatchedTree, path: str, line: int) -> str:
+    patch = series.introducing(lab, patched, path, line)
+    if patch is not None:
+        return f'{path}:{line} came with {patch}'
+    patches = series.touching(lab, patched, path)
+    touched = f'the file is touched by {", ".join(patches)}' if patches else 'no patch touches the file'
+    return f"{path}:{line} is the base tree's; {touched}"
 
 
 def _short(line: str, work: WorkFolder) -> str:

@@ -126,7 +126,8 @@ def quote(argv: Sequence[str | os.PathLike[str]]) -> str:
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Our environment without what would change other programs' behaviour or language."""
     env = {name: value for name, value in os.environ.items() if name not in _FOREIGN_VARIABLES}
-    env['LC_ALL'] = 'C'
+    # All three: the kernel's Makefile unsets LC_ALL.
+    env |= {'LC_ALL': 'C', 'LANG': 'C', 'LANGUAGE': ''}
     env.update(extra or {})
     return env
 

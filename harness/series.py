@@ -214,6 +214,14 @@ def touching(lab: Lab, patched: PatchedTree, path: str) -> list[str]:
     return found
 
 
+def introducing(lab: Lab, patched: PatchedTree, path: str, line: int) -> str | None:
+    """Name of the patch that a line of the patched tree came with; None: the base tree's, or no such line."""
+    store = GitStore(patched.base.path, lab.runner)
+    said = store.query('blame', '--porcelain', f'-L{line},{line}', patched.commit, '--', path, check=False)
+    names = dict(zip(patched.commits, patched.series.names, strict=True))
+    return names.get(said.split(' ', 1)[0])
+
+
 # --- sub-command ---------------------------------------------------------------------------------
 
 

@@ -112,11 +112,20 @@ def test_key_changes_with_everything_that_goes_in(
 def test_compile_error_names_line_and_patch(kernel: Obtain, tmp_path: Path) -> None:
     bad = SECOND.replace('+\treturn 20;', '+\treturn undeclared;')
     with pytest.raises(VerdictError) as caught:
-        kernel(make_series(tmp_path / 'p', FIRST.replace('fs/fuse/dev.c', 'fs/fuse/dev.c'), bad))
+        kernel(make_series(tmp_path / 'p', FIRST, bad))
     error = caught.value
     assert error.what.startswith("does not build: fs/fuse/dev.c:13:16: error: 'undeclared' undeclared")
-    assert 'fs/fuse/dev.c: touched by 0001-change-1.patch, 0002-change-2.patch' in error.detail
+    assert 'fs/fuse/dev.c:13 came with 0002-change-2.patch' in error.detail
     assert 'build.log' in error.hint
+
+
+def test_compile_error_in_a_line_of_the_base(kdir: Path, kernel: Obtain, tmp_path: Path) -> None:
+    path = kdir / 'fs/fuse/dev.c'
+    path.write_text(path.read_text() + 'int third(void) { return undeclared; }\n')
+    with pytest.raises(VerdictError) as caught:
+        kernel(make_series(tmp_path / 'p', FIRST))
+    line = len(path.read_text().splitlines())
+    assert f"dev.c:{line} is the base tree's; the file is touched by 0001-change-1.patch" in caught.value.detail
 
 
 def test_build_after_a_failed_one(kernel: Obtain, tmp_path: Path) -> None:
