@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 # Raised when the way of building changes so that a kernel in the cache is no longer what we'd make.
 _FORMAT = 1
-_NEEDED_BYTES = 4 * 2**30  # checkout and objects of a first build
+_NEEDED_BYTES = 3 * 2**30  # checkout and objects of a first build
 _FIXED = ('KBUILD_BUILD_TIMESTAMP=Thu Jan  1 00:00:00 UTC 1970', 'KBUILD_BUILD_USER=fuse-lab',
           'KBUILD_BUILD_HOST=fuse-lab', 'KBUILD_BUILD_VERSION=1')  # fmt: skip
 _ERROR_LINE = re.compile(

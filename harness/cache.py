@@ -32,7 +32,7 @@ from harness.errors import LabError
 log = logging.getLogger(__name__)
 
 KEEP_KERNELS = 8  # a vmlinux with debug information is about 150 MiB
-KEEP_WORK = 3  # source and objects of one build are about 4 GiB
+KEEP_WORK = 3  # source and objects of one build are about 3 GiB
 
 
 @dataclass(frozen=True)

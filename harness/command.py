@@ -253,11 +253,11 @@ class Runner:
                 )
         except OSError as error:
             if error.errno in _NO_SPACE:
-                raise disk_full(self._written(cwd), quote(words)[:200], str(error)) from error
+                raise disk_full(self._written(cwd, words, env), quote(words)[:200], str(error)) from error
             raise LabError(f'cannot run {words[0]}', str(error)) from error
         done = Completed(words, status, out, err, time.monotonic() - started, log_path)
         if status != 0:
-            self._judge(done, cwd, stage, check)
+            self._judge(done, self._written(cwd, words, env), stage, check)
         return done
 
     @staticmethod
@@ -267,9 +267,9 @@ class Runner:
         if cause is not None:
             raise cause
 
-    def _judge(self, done: Completed, cwd: Path | None, stage: str, check: bool) -> None:
+    def _judge(self, done: Completed, written: list[Path], stage: str, check: bool) -> None:
         if _DISK_FULL.search(done.output):
-            raise disk_full(self._written(cwd), quote(done.argv)[:200], done.tail(5))
+            raise disk_full(written, quote(done.argv)[:200], done.tail(5))
         if not check:
             return
         self.require_tools(done)
@@ -280,8 +280,11 @@ class Runner:
         failed.completed = done
         raise failed
 
-    def _written(self, cwd: Path | None) -> list[Path]:
-        return [path for path in (cwd, self.log_dir, Path.cwd()) if path is not None]
+    def _written(self, cwd: Path | None, words: Sequence[str], env: Mapping[str, str] | None) -> list[Path]:
+        """Where a command may have written: all folders that it was told of."""
+        told = [word.split('=', 1)[-1] for word in (*words, *(env or {}).values())]
+        paths = [Path(word) for word in told if word.startswith('/') and '\n' not in word]
+        return [*paths, *(path for path in (cwd, self.log_dir, Path.cwd()) if path is not None)]
 
     def _log_path(self, stage: str) -> Path | None:
         if self.log_dir is None or not stage:

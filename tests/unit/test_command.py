@@ -102,6 +102,17 @@ def test_full_disk_is_lab_trouble_even_when_failure_may_be(tmp_path: Path, text:
     assert text in caught.value.detail
 
 
+def test_full_disk_names_the_file_system_of_the_arguments(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    free = {Path('/'): 500, Path('/proc'): 2}  # /proc stands for a file system that is nearly full
+    sizes = {path: os.statvfs_result((2**20, 2**20, 0, 0, mib, 0, 0, 0, 0, 255)) for path, mib in free.items()}
+    monkeypatch.setattr(os, 'statvfs', lambda path: sizes.get(path, sizes[Path('/')]))
+    with pytest.raises(DiskFullError) as caught:
+        Runner().run(
+            ['sh', '-c', 'echo No space left on device; exit 1', 'x', '--output=/proc/self/gone'], cwd=tmp_path
+        )
+    assert 'file system /proc: 2 MiB free' in caught.value.detail
+
+
 @pytest.mark.skipif(not Path('/dev/full').exists(), reason='no /dev/full')
 def test_full_disk_of_a_real_command() -> None:
     with pytest.raises(DiskFullError):
