@@ -151,7 +151,7 @@ _MARK = re.compile(r'fuse-lab: check (\S+) section (\S+) (begin|end)\b')
 _BANNER = re.compile(r'^Linux version \d+\.\d+')
 _FRAME = re.compile(r'(\?\s+)?([A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[(\w+))?')
 _CUT = '[ cut here ]'
-_RULE = re.compile(r'^[=-]{20,}$|^={5,}')
+_RULE = re.compile(r'^={20,}$')
 _ENDS = re.compile(r'---\[ end (?:trace|Kernel panic)|^\s*</TASK>$|^={20,}$')
 _BODY = re.compile(
     r'^\s*$|\+0x[0-9a-f]+/0x|^(?:RIP|RSP|R[A-Z0-9]{2}|E?FLAGS|CR2|CS|FS|CPU|PID|Code|Call Trace|Modules linked in'
@@ -276,7 +276,8 @@ class Parser:
         self._pending.clear()
         reports, self._open = self._open, []
         for report in reports:
-            events += self._emit(report, truncated=not report.ended)
+            # A leak is one line, all others end with a trace.
+            events += self._emit(report, truncated=not report.ended and report.kind is not Kind.LEAK)
         if reason is not None:
             report = self._report(reason, line or str(reason), '', self.offset, self.offset, None)
             report.trace = [line or str(reason)]
@@ -342,7 +343,6 @@ class Parser:
             pending.append(text)
             if len(pending) > 8:
                 del self._pending[caller]
-            return events
         owner = next((r for r in reversed(self._open) if r.caller == caller), None)
         if owner is None and self._open and not caller:
             owner = self._open[-1]
