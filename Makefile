@@ -7,10 +7,11 @@
 .NOTPARALLEL:
 
 HARNESS = .venv/bin/python -m harness $(if $(V),-v)
-KERNEL_OPTIONS = $(foreach name,kernel kdir source series variant,$(if $($(call upper,$(name))),--$(name) '$($(call upper,$(name)))'))
-upper = $(shell echo $(1) | tr a-z A-Z)
-GUEST_OPTIONS = $(if $(CPUS),--cpus '$(CPUS)')
-CHECK_OPTIONS = $(if $(GROUP),--group '$(GROUP)') $(if $(CHECK),--check '$(CHECK)') $(if $(SECTION),--section '$(SECTION)')
+option = $(if $($(1)),--$(2) '$($(1))')
+TREE_OPTIONS = $(call option,KDIR,kdir) $(call option,SOURCE,source) $(call option,SERIES,series) $(call option,VARIANT,variant)
+KERNEL_OPTIONS = $(call option,KERNEL,kernel) $(TREE_OPTIONS)
+GUEST_OPTIONS = $(call option,CPUS,cpus)
+CHECK_OPTIONS = $(call option,GROUP,group) $(call option,CHECK,check) $(call option,SECTION,section)
 
 .PHONY: help
 help:
@@ -44,7 +45,7 @@ vm-gdb: .venv/.ready
 #: make kernel      only build the patched kernel
 .PHONY: kernel
 kernel: .venv/.ready
-	$(HARNESS) build $(filter-out --kernel,$(KERNEL_OPTIONS))
+	$(HARNESS) build $(TREE_OPTIONS)
 
 #: make lint        style and types of the harness
 .PHONY: lint

@@ -269,7 +269,8 @@ class Runner:
 
     def _judge(self, done: Completed, written: list[Path], stage: str, check: bool) -> None:
         if _DISK_FULL.search(done.output):
-            raise disk_full(written, quote(done.argv)[:200], done.tail(5))
+            said = [line for line in done.output.splitlines() if _DISK_FULL.search(line)]
+            raise disk_full(written, f'in stage {stage}' if stage else quote(done.argv)[:200], '\n'.join(said[:5]))
         if not check:
             return
         self.require_tools(done)
