@@ -186,13 +186,18 @@ static struct entry *new_entry(struct queue *q)
 	return e;
 }
 
-static void entry_is_gone(struct entry *e)
+/*
+ * The connection ending takes the entries away as well, and perhaps before a thread
+ * that reads /dev/fuse hears of it. That one says what kind of end it is.
+ */
+static void entry_is_gone(struct entry *e, int error)
 {
 	struct queue *q = e->queue;
+	bool ended = error == ENOTCONN || error == ECONNABORTED || session_has_ended();
 
 	e->state = GONE;
-	if (--q->live == 0 && !session_has_ended() && !must_stop())
-		session_fail("a queue has no entry left", ENOTCONN);
+	if (--q->live == 0 && !ended && !must_stop())
+		session_fail("a queue has no entry left", error);
 }
 
 static void send_reply(struct entry *e, int result)
@@ -296,7 +301,7 @@ static void handle_failure(struct entry *e, int error)
 	else if (error != ENOTCONN && error != ECONNABORTED && error != ECANCELED)
 		fprintf(stderr, "mirrorfs: queue %u lost an entry: %s\n", q->id,
 			strerror(error));
-	entry_is_gone(e);
+	entry_is_gone(e, error);
 }
 
 static void take_done(struct queue *q)
@@ -402,15 +407,12 @@ static void destroy(struct queue *q)
 {
 	if (q->ring_made)
 		io_uring_queue_exit(&q->ring);
-	if (q->event >= 0)
-		close(q->event);
 	for (unsigned int i = 0; i < q->count; i++) {
 		munmap(q->entries[i]->header, q->entries[i]->map_size);
 		free(q->entries[i]);
 	}
 	free(q->entries);
 	q->ring_made = false;
-	q->event = -1;
 	q->entries = NULL;
 	q->count = q->live = 0;
 }
@@ -566,8 +568,11 @@ void ring_join(void)
 	for (unsigned int i = 0; i < queue_count; i++)
 		if (queues[i].event >= 0)
 			wake(&queues[i]);
-	for (unsigned int i = 0; i < queue_count; i++)
+	for (unsigned int i = 0; i < queue_count; i++) {
 		pthread_join(queues[i].thread, NULL);
+		if (queues[i].event >= 0)
+			close(queues[i].event);
+	}
 	free(queues);
 	queues = NULL;
 	queue_count = 0;
