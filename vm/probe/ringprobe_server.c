@@ -34,6 +34,16 @@ static void make_data(void)
 	close(fd);
 }
 
+/* A RELEASE may still be on its way when the callers have gone on. */
+static void show_waiting(struct conn *c)
+{
+	uint64_t end = now_ms() + LIMIT * 1000;
+
+	while (conn_file(c, "waiting") && now_ms() < end)
+		nap_ms(2);
+	say("requests left waiting: %ld", conn_file(c, "waiting"));
+}
+
 static void show_umount(struct conn *c)
 {
 	uint64_t end = now_ms() + LIMIT * 1000;
@@ -105,11 +115,7 @@ static int callers(int argc, char **argv)
 	else
 		say("callers ended: %d with right data, %d with an error", right, failed);
 	if (!strcmp(what, "kill-callers") || !strcmp(what, "wait")) {
-		uint64_t end = now_ms() + LIMIT * 1000;
-
-		while (conn_file(&c, "waiting") && now_ms() < end)
-			nap_ms(2);
-		say("requests left waiting: %ld", conn_file(&c, "waiting"));
+		show_waiting(&c);
 		client_start(&cl[0], -1);
 		client_do(&cl[0], do_stat, c.mnt, "data", 0, 0);
 		client_wait(&cl[0], "another caller");
@@ -293,7 +299,7 @@ static int bulk(int argc, char **argv)
 		client_stop(&cl[i]);
 	}
 	say("%d callers wrote and read back %d MiB each, right: %d", CALLERS, mib, good);
-	say("requests left waiting: %ld", conn_file(&c, "waiting"));
+	show_waiting(&c);
 	forget_conn(&c);
 	return 0;
 }
