@@ -186,9 +186,13 @@ int mirror_fallocate(struct request *rq, uint64_t fh, uint32_t mode, uint64_t of
 int mirror_lseek(struct request *rq, uint64_t fh, uint64_t offset, int whence,
 		 uint64_t *result)
 {
-	off_t n = lseek(fh, offset, whence);
+	off_t n;
 
 	(void)rq;
+	/* what the kernel has not written yet would look like a hole */
+	if (session.writeback)
+		return -ENOSYS;
+	n = lseek(fh, offset, whence);
 	if (n < 0)
 		return -errno;
 	*result = n;

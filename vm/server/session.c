@@ -18,6 +18,11 @@
 #include "stats.h"
 
 #define LONG_TIME (24 * 3600)
+/*
+ * Room for the largest xattr with its name: kernels up to 6.18 at least run into a BUG
+ * when a request does not fit into the payload of a ring entry.
+ */
+#define LEAST_PAYLOAD (68u << 10)
 
 struct session session;
 static struct fuse_init_in init;
@@ -140,15 +145,13 @@ static void agree(void)
 	/* without MAX_PAGES the kernel stays at 32 */
 	if (!(flags & FUSE_MAX_PAGES) && session.max_write > 32 * page)
 		session.max_write = 32 * page;
-	pages = (session.max_write + page - 1) / page;
-	if (pages > UINT16_MAX)
-		pages = UINT16_MAX;
-	/* the kernel's rule for payload buffers of the ring */
-	session.payload_max = pages * page;
-	if (session.payload_max < session.max_write)
-		session.payload_max = session.max_write;
-	if (session.payload_max < 8192)
-		session.payload_max = 8192;
+	/*
+	 * The kernel's rule for payload buffers of the ring is the largest of max_write,
+	 * max_pages and two pages; it may lower max_pages, not raise it.
+	 */
+	pages = (session.max_write > LEAST_PAYLOAD ? session.max_write : LEAST_PAYLOAD) + page - 1;
+	session.max_pages = pages / page;
+	session.payload_max = session.max_pages * page;
 	session.setxattr_in_size = flags & FUSE_SETXATTR_EXT ?
 		sizeof(struct fuse_setxattr_in) : FUSE_COMPAT_SETXATTR_IN_SIZE;
 	session.writeback = flags & FUSE_WRITEBACK_CACHE;
@@ -202,7 +205,6 @@ int session_reply_init(void)
 {
 	const struct options *opt = session.opt;
 	uint64_t flags = offered() & wanted();
-	uint32_t page = sysconf(_SC_PAGESIZE);
 	uint32_t background = opt->max_background;
 	struct {
 		struct fuse_out_header header;
@@ -224,7 +226,7 @@ int session_reply_init(void)
 		.congestion_threshold = background * 3 / 4 ? background * 3 / 4 : 1,
 		.max_write = session.max_write,
 		.time_gran = 1,
-		.max_pages = (session.max_write + page - 1) / page,
+		.max_pages = session.max_pages,
 	};
 	if (write(session.fd, &answer, sizeof(answer)) < 0) {
 		complain("INIT");

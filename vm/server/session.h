@@ -16,6 +16,7 @@ struct session {
 	const struct backend *backend;
 	int fd;				/* /dev/fuse, the mounted one */
 	uint32_t max_write;
+	uint16_t max_pages;
 	uint32_t payload_max;		/* largest in or out payload of a request */
 	uint64_t entry_valid;		/* cache times, in seconds */
 	uint64_t attr_valid;

@@ -283,10 +283,9 @@ static void handle_failure(struct entry *e, int error)
 {
 	struct queue *q = e->queue;
 	struct timespec pause = { .tv_nsec = 1000000 };
+	bool first = e->state == REGISTERING;
 
 	if ((error == EAGAIN || error == EINTR) && !must_stop() && !session_has_ended()) {
-		bool first = e->state == REGISTERING;
-
 		if (e->tries++ < REGISTER_TRIES) {
 			if (e->tries > 2)
 				nanosleep(&pause, NULL);
