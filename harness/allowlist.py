@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Console events that are known and accepted, each with a reason and a day on which that ends.
 
-    [[allow]]
-    pattern = 'possible circular locking .* kernfs'   # regular expression, searched in the report
-    kind = 'lockdep'                                   # optional
-    reason = 'upstream, fixed by commit 0123456789ab'
-    expires = 2027-06-30
+[[allow]]
+pattern = 'possible circular locking .* kernfs'   # regular expression, searched in the report
+kind = 'lockdep'                                   # optional
+reason = 'upstream, fixed by commit 0123456789ab'
+expires = 2027-06-30
 """
 
 from __future__ import annotations

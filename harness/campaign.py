@@ -85,9 +85,7 @@ class Campaign:
         finally:
             made = bundle.join()
         with self.lab.clock.stage('accelerator'):
-            self.accelerator = accel.choose(
-                self.kernel, self.lab.cache, self.run.guest('probe'), self.options.accel
-            )
+            self.accelerator = accel.choose(self.kernel, self.lab.cache, self.run.guest('probe'), self.options.accel)
         plan = self.plan()
         self._symboliser = Symboliser(self.kernel.vmlinux, self.kernel.modules)
         self.keeper = GuestKeeper(plan, made)
@@ -200,8 +198,14 @@ class Campaign:
                 self.canaries.finish()
 
     def write(self, status: int | None, problem: str = '') -> dict[str, Any]:
-        """results.json as things stand."""
-        table = results.assemble(
+        """Write results.json as things stand."""
+        table = self.table(status, problem)
+        results.write(self.run, table)
+        return table
+
+    def table(self, status: int | None, problem: str = '') -> dict[str, Any]:
+        """What results.json says."""
+        return results.assemble(
             self.run,
             self.facts(),
             self.checks,
@@ -213,8 +217,6 @@ class Campaign:
             expired=[entry.pattern.pattern for entry in self.allow.expired()],
             started=self.started,
         )
-        results.write(self.run, table)
-        return table
 
 
 def repeat_command(options: CampaignOptions, name: str, section: str) -> str:

@@ -29,6 +29,7 @@ REPLAY = Path(__file__).resolve().parent.parent / 'vm' / 'canary' / 'replay'
 PROVOKE = '/sys/module/canary/parameters/provoke'
 LOCKUP_TRIES = 2  # a lock-up is a matter of time, and the host may be busy with other things
 
+
 @dataclass(frozen=True)
 class Canary:
     """One condition and how it came about."""
@@ -55,6 +56,7 @@ MODULE = (
 # Last: after an oops the kernel reports no hung task any more.
 DEADLY = (('oops', Kind.OOPS), ('bug', Kind.BUG))
 REPLAY_ONLY = (('leak', Kind.LEAK),)
+
 
 @dataclass(frozen=True)
 class Lockup:
@@ -114,8 +116,10 @@ class CanaryRun:
 
     @property
     def failed(self) -> bool:
-        return self.started and not self._thread.is_alive() and (
-            self._error is not None or any(not canary.ok for canary in self._done)
+        return (
+            self.started
+            and not self._thread.is_alive()
+            and (self._error is not None or any(not canary.ok for canary in self._done))
         )
 
     def finish(self) -> None:
@@ -280,9 +284,7 @@ class CanaryRun:
                 return found()
         return found()
 
-    def _note(
-        self, name: str, kind: Kind, how: str, event: Event | None, events: list[Event], started: float
-    ) -> None:
+    def _note(self, name: str, kind: Kind, how: str, event: Event | None, events: list[Event], started: float) -> None:
         if event is not None:
             detail = event.line
         else:

@@ -65,9 +65,7 @@ def must_replace(result: CheckResult, evidence: Evidence) -> bool:
     return result.reason.startswith('cannot be run properly')
 
 
-def _attempt(
-    guest: Guest, check: Check, section: str, seed: int, limit: float, factor: float, first: int
-) -> Evidence:
+def _attempt(guest: Guest, check: Check, section: str, seed: int, limit: float, factor: float, first: int) -> Evidence:
     # Its own limit is only a second line of defence: at ours the hang is looked at before it is ended.
     inner = math.ceil(limit + 30 * factor)
     command = 'exec ' + RUN_CHECK.format(section=section, name=check.name, seed=seed, limit=inner)

@@ -11,12 +11,13 @@ import argparse
 import os
 import re
 from collections.abc import Generator, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import kernel, runfolder
+from harness import kernel, results, runfolder
 from harness.campaign import Campaign, CampaignOptions
 from harness.check import GROUPS, SECTIONS, Check, CheckError, is_check, named, parse
 from harness.cli import explain
@@ -31,6 +32,7 @@ CAMPAIGN = pytest.StashKey[Campaign]()
 TROUBLE = pytest.StashKey[HarnessError]()
 BROKEN = pytest.StashKey[list[str]]()
 _NARROWED = pytest.StashKey[dict[Path, set[str]]]()
+_LEDGER = pytest.StashKey['Ledger']()
 _RUN_VARIABLE = 'FUSELAB_RUN'  # tells pytest-xdist's workers the run's folder
 
 # What a CI machine cannot bring along. Anything else that is not run there is a failure: nobody
@@ -53,9 +55,10 @@ class CheckFailedError(Exception):
 
 def add_check_options(add: Any) -> None:
     """Options that vm-test and pytest share; `add` is add_argument or pytest's addoption."""
-    add('--group', default=None, metavar='NAME', help=f'group of checks (default quick): {", ".join(GROUPS)}')
+    groups = ', '.join(GROUPS)
+    add('--group', default=None, choices=tuple(GROUPS), metavar='NAME', help=f'default quick; one of {groups}')
     add('--check', action='append', default=None, metavar='AREA/NNN', help='checks by name or pattern, any group')
-    add('--section', action='append', default=None, metavar='NAME', help=f'only this section: {", ".join(SECTIONS)}')
+    add('--section', action='append', choices=SECTIONS, default=None, metavar='NAME', help='dev or uring')
     add('--seed', type=int, default=1, metavar='N', help='for the random parts of checks (default 1)')
     add('--keep-guest', action='store_true', help='stop at the first failure and leave its guest running')
     add('--no-canaries', action='store_true', help='do not prove first that console events would be noticed')
@@ -103,12 +106,12 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, text in GROUPS.items():
         config.addinivalue_line('markers', f'{name}: check that is {text}')
     config.stash[BROKEN] = []
+    config.stash[_LEDGER] = Ledger()
+    config.pluginmanager.register(config.stash[_LEDGER], 'fuse-lab-ledger')
+    if getattr(config.option, 'dist', 'no') != 'no' and not config.option.collectonly:
+        # pytest-xdist: all workers' results go into one folder.
+        os.environ[_RUN_VARIABLE] = str(runfolder.create(Lab(Runner()).root / 'results').path)
     config.stash[_NARROWED] = _narrow(config)
-    for name in config.option.section or ():
-        if name not in SECTIONS:
-            raise pytest.UsageError(f'unknown section {name!r}; known: {" ".join(SECTIONS)}')
-    if config.option.group is not None and config.option.group not in GROUPS:
-        raise pytest.UsageError(f'unknown group {config.option.group!r}; known: {" ".join(GROUPS)}')
 
 
 def _narrow(config: pytest.Config) -> dict[Path, set[str]]:
@@ -202,8 +205,12 @@ def campaign_of(config: pytest.Config) -> Campaign:
         lab = Lab(Runner(config.option.verbose > 1))
         known = os.environ.get(_RUN_VARIABLE)
         run = runfolder.RunFolder(Path(known)) if known else None
-        campaign = Campaign(lab, options_of(lab, config.option), run)
-        campaign.worker = os.environ.get('PYTEST_XDIST_WORKER', '')
+        worker = os.environ.get('PYTEST_XDIST_WORKER', '')
+        options = options_of(lab, config.option)
+        if worker not in ('', 'gw0'):
+            options = replace(options, canaries=False)  # once for all workers is enough
+        campaign = Campaign(lab, options, run)
+        campaign.worker = worker
         config.stash[CAMPAIGN] = campaign
     return config.stash[CAMPAIGN]
 
@@ -268,45 +275,64 @@ def pytest_runtest_makereport(
     return report
 
 
+class Ledger:
+    """Collects the results of checks as their reports come in, from xdist's workers too."""
+
+    def __init__(self) -> None:
+        self.checks: dict[str, dict[str, Any]] = {}
+        self.workers: list[dict[str, Any]] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        entry = getattr(report, 'fuselab', None)
+        if entry is not None:
+            # A repeated check (pytest-rerunfailures) replaces its earlier result.
+            self.checks[f'{entry["name"]}[{entry["section"]}]'] = entry
+
+    @pytest.hookimpl(optionalhook=True)
+    def pytest_testnodedown(self, node: Any, error: object) -> None:
+        output = getattr(node, 'workeroutput', {})
+        if 'fuselab' in output:
+            self.workers.append(output['fuselab'])
+
+
 class Recorder:
-    """Follows the session for the campaign: progress, list of results."""
+    """Tells the progress of a session that vm-test has started."""
 
     def __init__(self, campaign: Campaign, progress: Progress) -> None:
         self.campaign = campaign
         self.progress = progress
-        self.deselected = 0
 
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         self.progress.plan(item.key for item in session.items if isinstance(item, CheckItem))
 
-    def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        self.deselected += len(items)
-
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.progress.check_started(nodeid.removeprefix('tests/checks/'))
 
+    @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         entry = getattr(report, 'fuselab', None)
-        if entry is None:
-            return
-        key = f'{entry["name"]}[{entry["section"]}]'
-        # A repeated check (pytest-rerunfailures) replaces its earlier result.
-        self.campaign.checks[:] = [c for c in self.campaign.checks if f'{c["name"]}[{c["section"]}]' != key]
-        self.campaign.checks.append(entry)
-        self.progress.check_done(key, entry['verdict'], entry['seconds'], entry['reason'])
+        if entry is not None:
+            key = f'{entry["name"]}[{entry["section"]}]'
+            self.progress.check_done(key, entry['verdict'], entry['seconds'], entry['reason'])
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """End of a plain pytest run: guests gone, results written."""
+    """Guests gone, results written. vm-test does the rest by itself."""
     config = session.config
-    if CAMPAIGN not in config.stash or config.stash[CAMPAIGN].progress is not None:
-        return  # no check was run, or vm-test does all this
-    campaign = config.stash[CAMPAIGN]
+    ledger = config.stash[_LEDGER]
+    campaign = config.stash.get(CAMPAIGN, None)
+    if campaign is not None and campaign.progress is not None:
+        campaign.checks[:] = ledger.checks.values()
+        return
+    if campaign is None:
+        _finish_controller(config, ledger, exitstatus)
+        return
     problem = ''
     try:
         campaign.stop()
-        campaign.finish_canaries()
+        if exitstatus != pytest.ExitCode.INTERRUPTED:
+            campaign.finish_canaries()
         if campaign.strays() and session.exitstatus == 0:
             problem = 'the kernel complained outside of any check'
             session.exitstatus = EXIT_VERDICT
@@ -315,18 +341,30 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
         session.exitstatus = error.exit_status
         _tell(config, explain(error))
     finally:
-        campaign.stop()
-    if exitstatus == pytest.ExitCode.INTERRUPTED and TROUBLE not in config.stash:
-        session.exitstatus = EXIT_INTERRUPTED if not config.stash[BROKEN] else exitstatus
-    if not campaign.worker:
-        campaign.write(int(session.exitstatus), problem)
-        for event in campaign.strays():
-            _tell(config, f'console, outside of any check ({event["where"]}): {event["kind"]}: {event["line"]}')
-        _tell(config, f'results of the checks: {campaign.run.path}')
+        campaign.abort()
+    campaign.checks[:] = ledger.checks.values()
+    output = getattr(config, 'workeroutput', None)
+    if output is not None:
+        output['fuselab'] = campaign.table(int(session.exitstatus), problem)
+        return
+    table = campaign.write(int(session.exitstatus), problem)
+    _tell_end(config, campaign.run.path, table)
 
 
-def pytest_runtest_logreport(report: pytest.TestReport) -> None:
-    """Plain run without a Recorder: keeps the results for results.json."""
+def _finish_controller(config: pytest.Config, ledger: Ledger, status: int) -> None:
+    """pytest-xdist's controller: one results.json from all workers."""
+    if not ledger.workers:
+        return
+    run = runfolder.RunFolder(Path(os.environ[_RUN_VARIABLE]))
+    table = results.merge(ledger.workers, list(ledger.checks.values()), status)
+    results.write(run, table)
+    _tell_end(config, run.path, table)
+
+
+def _tell_end(config: pytest.Config, folder: Path, table: dict[str, Any]) -> None:
+    for event in table['stray_events']:
+        _tell(config, f'console, outside of any check ({event["where"]}): {event["kind"]}: {event["line"]}')
+    _tell(config, f'results of the checks: {folder}')
 
 
 def _tell(config: pytest.Config, text: str) -> None:

@@ -35,20 +35,22 @@ def render(table: dict[str, Any], folder: Path, console: Console) -> None:
     for text in table.get('expired_allowances', []):
         _say(console, Text(f'expired entry of the allow-list: {text}', 'yellow'))
     _canaries(table.get('canaries', []), console)
-    console.print(_stages(table))
+    if table['stages']:
+        console.print(_stages(table))
     kernel = table['kernel']
     speed = table.get('guest_speed') or {}
-    _say(
-        console,
-        Text(
-            f'kernel {kernel["release"]}  build id {(kernel["build_id"] or "unknown")[:16]}  '
-            f'series {kernel["series_digest"] or "none"}'
+    if kernel['release']:
+        _say(
+            console,
+            Text(
+                f'kernel {kernel["release"]}  build id {(kernel["build_id"] or "unknown")[:16]}  '
+                f'series {kernel["series_digest"] or "none"}'
+            ),
         )
-    )
     if table.get('accelerator'):
         _say(
             console,
-            Text(f'guest: {table["accelerator"]}, {table["cpus"]} CPUs, speed factor {speed.get("factor", "unknown")}')
+            Text(f'guest: {table["accelerator"]}, {table["cpus"]} CPUs, speed factor {speed.get("factor", "unknown")}'),
         )
     _say(console, Text(f'results: {folder}'))
     _say(console, Text(closing(table), 'bold'))

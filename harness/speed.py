@@ -29,6 +29,7 @@ GUESS_VARIANT = 4.0
 HIGHEST = 60.0
 LOAD = 3.0  # by how much a busy host may slow a guest down
 
+
 @dataclass(frozen=True)
 class Speed:
     """Measured speed of one kind of guest."""
