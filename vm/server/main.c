@@ -173,10 +173,10 @@ static int serve(struct options *opt)
 	status = session_wait();
 	stats->exit_status = status;
 	/*
-	 * A busy mount that was detached has not ended: its threads still read, and
-	 * only the end of the process ends it.
+	 * A busy mount that was detached, or one that can not be served any longer, has
+	 * not ended: threads still read, and only the end of the process ends it.
 	 */
-	if (!session_has_ended())
+	if (status || !session_has_ended())
 		return status;
 	later_stop();
 	ring_join();

@@ -39,6 +39,7 @@ struct queue {
 	unsigned int id;
 	struct io_uring ring;
 	bool ring_made;
+	bool registered;
 	struct entry **entries;
 	unsigned int count;		/* of all entries */
 	unsigned int live;		/* not GONE */
@@ -196,7 +197,7 @@ static void entry_is_gone(struct entry *e, int error)
 	bool ended = error == ENOTCONN || error == ECONNABORTED || session_has_ended();
 
 	e->state = GONE;
-	if (--q->live == 0 && !ended && !must_stop())
+	if (--q->live == 0 && q->registered && !ended && !must_stop())
 		session_fail("a queue has no entry left", error);
 }
 
@@ -295,7 +296,8 @@ static void handle_failure(struct entry *e, int error)
 			return;
 		}
 	}
-	if (e->state == REGISTERING)
+	/* after the verdict a REGISTER held by the kernel can only end with the connection */
+	if (first && !q->registered)
 		refused(q, error);
 	else if (error != ENOTCONN && error != ECONNABORTED && error != ECANCELED)
 		fprintf(stderr, "mirrorfs: queue %u lost an entry: %s\n", q->id,
@@ -464,6 +466,7 @@ static void *queue_main(void *arg)
 	do
 		on = turn(q, 0);
 	while (on && is_registering(q));
+	q->registered = true;
 	report(&all.registered);
 	while (on)
 		on = turn(q, 1);
