@@ -343,6 +343,7 @@ static void append(int argc, char **argv)
 struct write_job {
 	int writers, rounds, blocks;
 	size_t block;
+	bool blind;		/* nobody reads before all have written */
 };
 
 static void disjoint_worker(int i, void *arg)
@@ -357,6 +358,8 @@ static void disjoint_worker(int i, void *arg)
 		off = k * job->block;
 		fill(buf, job->block, off, i);
 		full_pwrite(fd, buf, job->block, off);
+		if (job->blind)
+			continue;
 		full_pread(fd, got, job->block, off);
 		same("own block, just written", off, buf, got, job->block);
 	}
@@ -369,9 +372,12 @@ static void disjoint(int argc, char **argv)
 	char *buf;
 	int fd, k;
 
-	if (argc != 4)
-		fail("usage: disjoint WRITERS BLOCKS SIZE");
-	job = (struct write_job){ number(argv[1]), 1, number(argv[2]), number(argv[3]) };
+	if (argc != 4 && (argc != 5 || strcmp(argv[4], "blind")))
+		fail("usage: disjoint WRITERS BLOCKS SIZE [blind]");
+	job = (struct write_job){
+		.writers = number(argv[1]), .blocks = number(argv[2]),
+		.block = number(argv[3]), .blind = argc == 5,
+	};
 	make_file("f", 0, 0);
 	crowd(job.writers, disjoint_worker, &job);
 	EQ(size_of("f"), job.blocks * job.block);
@@ -424,7 +430,10 @@ static void contested(int argc, char **argv)
 
 	if (argc != 4)
 		fail("usage: contested WRITERS BLOCKS ROUNDS");
-	job = (struct write_job){ number(argv[1]), number(argv[3]), number(argv[2]), PAGE };
+	job = (struct write_job){
+		.writers = number(argv[1]), .blocks = number(argv[2]),
+		.rounds = number(argv[3]), .block = PAGE,
+	};
 	make_file("f", job.blocks * PAGE, 7);
 	crowd(job.writers, contested_worker, &job);
 	fd = OK(open("f", O_RDONLY));
@@ -920,7 +929,7 @@ const struct command data_commands[] = {
 	{ "coherent", coherent, "two processes see each other's writes at once" },
 	{ "open-trunc", open_trunc, "O_TRUNC while another reads" },
 	{ "append", append, "WRITERS RECORDS: O_APPEND by several processes" },
-	{ "disjoint", disjoint, "WRITERS BLOCKS SIZE: interleaved blocks by several processes" },
+	{ "disjoint", disjoint, "WRITERS BLOCKS SIZE [blind]: interleaved blocks by several processes" },
 	{ "contested", contested, "WRITERS BLOCKS ROUNDS: the same blocks by several processes" },
 	{ "vectors", vectors, "preadv, pwritev and their errors" },
 	{ "rwf", rwf, "flags of preadv2 and pwritev2" },
