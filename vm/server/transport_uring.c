@@ -480,8 +480,6 @@ unsigned int ring_queues(void)
 	char comma;
 	FILE *f;
 
-	if (session.opt->queues)
-		return session.opt->queues;
 	f = fopen("/sys/devices/system/cpu/possible", "re");
 		/* a list like 0-3,8-11; queues are numbered by CPU, so the last one counts */
 	while (f && fscanf(f, "%u", &first) == 1) {
@@ -494,7 +492,15 @@ unsigned int ring_queues(void)
 	}
 	if (f)
 		fclose(f);
-	return count ? count : (unsigned int)sysconf(_SC_NPROCESSORS_CONF);
+	if (!count)
+		count = sysconf(_SC_NPROCESSORS_CONF);
+	/*
+	 * More would be refused, and too late: the ring is ready once each queue the
+	 * kernel has got an entry, and no longer falls back to /dev/fuse then.
+	 */
+	if (session.opt->queues && session.opt->queues < count)
+		count = session.opt->queues;
+	return count;
 }
 
 /* Wait until all queues were counted; the first one with an error tells why. */
