@@ -25,12 +25,18 @@ vm-test: .venv/.ready
 #: make test        all of the project's tests: unit tests, then every check that is meant to pass
 .PHONY: test
 test: GROUP ?= auto
-test: unit vm-test
+test: .venv/.ready
+	.venv/bin/python -m pytest tests $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS)
 
 #: make unit        unit tests only: seconds, no kernel, no guest
 .PHONY: unit
 unit: .venv/.ready
 	.venv/bin/python -m pytest tests/unit
+
+#: make breakages   break the series on purpose: do the checks notice?
+.PHONY: breakages
+breakages: .venv/.ready
+	$(HARNESS) breakages $(call option,KDIR,kdir) $(call option,SOURCE,source) $(call option,SERIES,series) $(GUEST_OPTIONS)
 
 #: make vm-shell    a shell in a guest with the patched kernel and the servers at hand
 .PHONY: vm-shell

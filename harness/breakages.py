@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Sub-command `breakages`: the series broken on purpose, to show that the checks notice.
+
+Each patch in tests/breakages goes on top of the series. Its lines `Caught-by: AREA/NNN` name checks,
+which have to fail on the kernel that comes out (fail, crash or hang; not `notrun`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import re
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import series, source
+from harness.command import Completed
+from harness.errors import EXIT_PASS, EXIT_VERDICT, LabError, UsageError, VerdictError
+from harness.lab import Lab
+from harness.verdict import Verdict
+
+log = logging.getLogger(__name__)
+
+CAUGHT = (Verdict.FAIL, Verdict.CRASH, Verdict.HANG)
+
+
+@dataclass(frozen=True)
+class Breakage:
+    name: str
+    path: Path
+    what: str
+    checks: tuple[str, ...]  # AREA/NNN that have to notice
+
+
+def load(directory: Path, wanted: list[str]) -> list[Breakage]:
+    found = [_parse(path) for path in sorted(directory.glob('*.patch'))]
+    unknown = set(wanted) - {breakage.name for breakage in found}
+    if unknown:
+        names = ', '.join(breakage.name for breakage in found)
+        raise UsageError(f'no such breakage: {", ".join(sorted(unknown))}', hint=f'there are {names}')
+    return [breakage for breakage in found if not wanted or breakage.name in wanted]
+
+
+def _parse(path: Path) -> Breakage:
+    text = path.read_text(encoding='utf-8')
+    subject = re.search(r'^Subject: \[PATCH\] broken: (.+)$', text, re.MULTILINE)
+    checks = tuple(re.findall(r'^Caught-by: ([a-z]+/\d{3})$', text, re.MULTILINE))
+    if not subject or not checks:
+        raise UsageError(f'{path}: needs a subject "[PATCH] broken: ..." and lines "Caught-by: AREA/NNN"')
+    return Breakage(path.stem, path, subject[1], checks)
+
+
+def try_one(lab: Lab, whole: series.PatchSeries, breakage: Breakage, words: list[str]) -> dict[str, str]:
+    """Verdicts by check on the kernel broken in this way."""
+    with tempfile.TemporaryDirectory(prefix='fuse-lab-breakage-') as temporary:
+        folder = Path(temporary)
+        for patch in (*(patch.path for patch in whole.patches), breakage.path):
+            shutil.copy(patch, folder)
+        (folder / 'series').write_text('\n'.join((*whole.names, breakage.path.name)) + '\n', encoding='utf-8')
+        argv = [sys.executable, '-m', 'harness', 'check', '--series', str(folder), '--section', 'uring', *words]
+        for name in breakage.checks:
+            argv += ['--check', name]
+        done = lab.runner.run(argv, cwd=lab.root, check=False, stage='breakages')
+    return {} if lab.dry_run else _verdicts(done)
+
+
+def _verdicts(done: Completed) -> dict[str, str]:
+    where = re.search(r'^results: (.+)$', done.stdout, re.MULTILINE)
+    if done.status not in (EXIT_PASS, EXIT_VERDICT) or not where:
+        raise LabError(f'the run ended with status {done.status}', detail=done.tail())
+    table = json.loads((Path(where[1]) / 'results.json').read_text(encoding='utf-8'))
+    return {check['name']: check['verdict'] for check in table['checks']}
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = subparsers.add_parser('breakages', help='break the series on purpose: do the checks notice?')
+    parser.add_argument('names', nargs='*', metavar='NAME', help='files of tests/breakages without .patch (default: all)')
+    parser.add_argument('--cpus', type=int, default=2, metavar='N', help='virtual CPUs of a guest (default 2)')
+    source.add_options(parser)
+    series.add_options(parser)
+    parser.set_defaults(func=_command)
+
+
+def _command(args: argparse.Namespace, lab: Lab) -> str:
+    request = source.request_of(args)
+    tree = source.prepare(lab, request)
+    whole = series.selected(lab, tree, args)
+    if not whole.patches:
+        raise UsageError('there is no series to break')
+    words = ['--cpus', str(args.cpus)]
+    for option in ('kdir', 'source'):
+        if getattr(args, option):
+            words += [f'--{option}', str(getattr(args, option))]
+    lines: list[str] = []
+    missed: list[str] = []
+    for breakage in load(lab.root / 'tests' / 'breakages', args.names):
+        log.info('%s: %s', breakage.name, breakage.what)
+        verdicts = try_one(lab, whole, breakage, words)
+        said = ', '.join(f'{name} {verdicts.get(name, "did not run")}' for name in breakage.checks)
+        log.info('    %s', said)
+        lines.append(f'{breakage.name}: {said}')
+        missed += [f'{breakage.name} by {name}' for name in breakage.checks if verdicts.get(name) not in CAUGHT]
+    if missed and not lab.dry_run:
+        raise VerdictError(f'not caught: {", ".join(missed)}', detail='\n'.join(lines))
+    return '\n'.join(lines)
