@@ -5,8 +5,8 @@
 
 #include "ops.h"
 
-/* From here on a spliced reply is cheaper than one copied twice (measured). */
-#define SPLICE_LEAST (32 << 10)
+/* A spliced reply saves a copy and costs a system call and pipe buffers: not for small ones. */
+#define SPLICE_LEAST (64 << 10)
 
 static void fill_open(struct fuse_open_out *out, uint64_t fh)
 {
