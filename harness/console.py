@@ -256,6 +256,10 @@ class Parser:
             self._line_start = self.offset
             position = newline + 1
 
+    def check_over(self) -> None:
+        """The running check has ended, with or without its mark on the console."""
+        self.running = False
+
     def flush(self) -> list[Event]:
         """Complete what is open: the console has been silent, or a decision is due."""
         reports, self._open = self._open, []
@@ -398,8 +402,11 @@ class Parser:
 
     def _marker(self, check: str, section: str, what: str) -> list[Event]:
         events: list[Event] = []
-        # Reports of the check before are complete when another begins.
         if what == 'begin':
+            if self.running:
+                # A check may run the runner itself; what happens then is still its own affair.
+                return events
+            # Reports of the check before are complete when another begins.
             events = self.flush()
             self.check, self.section, self.running = check, section, True
         elif (check, section) == (self.check, self.section):

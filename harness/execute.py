@@ -38,6 +38,7 @@ def run_check(keeper: GuestKeeper, check: Check, section: str, allow: AllowList,
         guest.machine.drain(quiet=0.3, limit=3.0)
     else:
         _settle(guest, check.name, section, factor)
+    guest.machine.parser.check_over()
     events = keeper.take_events(guest, check.name, section)
     evidence = Evidence(
         evidence.output,

@@ -210,6 +210,22 @@ def test_begun_in_one_check_and_ended_in_the_next() -> None:
     assert event.check == 'uring/007'
 
 
+def test_a_check_that_runs_checks_itself() -> None:
+    inner = mark('begin', 'self/001') + WARNING + mark('end', 'self/001')
+    first, second = parse(mark('begin') + inner + WARNING.replace(b'f+', b'g+') + mark('end'))
+    assert first.check == second.check == 'uring/007'
+    assert not second.after
+
+
+def test_end_mark_lost() -> None:
+    parser = Parser()
+    parser.feed(mark('begin'))
+    parser.check_over()
+    parser.feed(mark('begin', 'data/001') + WARNING)
+    (event,) = parser.close()
+    assert event.check == 'data/001'
+
+
 def test_same_fault_same_fingerprint() -> None:
     recorded = {event.fingerprint for event in parse(log('warn'))}
     again = {event.fingerprint for event in parse(log('two-cpus')) if event.kind is Kind.WARN}
