@@ -165,10 +165,16 @@ int request_run(struct request *rq)
 	return run_operation(rq);
 }
 
-/* Length of the name in TEXT, or a negative error number. */
+/*
+ * Length of the name in TEXT, or a negative error number. The kernel resolves "." and
+ * ".." itself; from the root the latter would lead out of what is served.
+ */
 static int name_length(const char *text, size_t size, size_t most)
 {
 	for (size_t i = 0; i < size; i++) {
+		if (!text[i] && most == NAME_MAX && text[0] == '.' &&
+		    (i == 1 || (i == 2 && text[1] == '.')))
+			return -EINVAL;
 		if (!text[i])
 			return i == 0 ? -EINVAL : i > most ? -ENAMETOOLONG : (int)i;
 		if (text[i] == '/' && most == NAME_MAX)
