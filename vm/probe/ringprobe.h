@@ -96,6 +96,7 @@ struct conn {
 	unsigned int number;	/* under fusectl */
 	char mnt[PATH_MAX];
 	struct fuse_init_in init;
+	uint64_t init_unique;
 	bool offered;
 	uint32_t max_write, max_pages;
 	struct req *first, **last;
@@ -137,7 +138,8 @@ bool old_ring_kernel(void);	/* 6.14 .. before 7.3: other order of entry checks *
 /* connection */
 const char *mount_point(void);
 void conn_open(struct conn *c);		/* descriptor only */
-void conn_mount(struct conn *c);	/* opens and mounts */
+void conn_mount(struct conn *c);	/* opens and mounts on $MNT */
+void conn_mount_at(struct conn *c, const char *dir);
 void conn_init(struct conn *c, const struct init_opts *o);
 int conn_umount(struct conn *c, int flags);	/* 0 or errno; retries nothing */
 void conn_close(struct conn *c);	/* unmounts if need be and lets go */

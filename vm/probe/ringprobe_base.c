@@ -273,16 +273,23 @@ static void remember(struct conn *c)
 	die("too many connections at once");
 }
 
-void conn_mount(struct conn *c)
+void conn_mount_at(struct conn *c, const char *dir)
 {
 	char options[128];
 
 	conn_open(c);
+	if (dir && !realpath(dir, c->mnt))
+		die("%s: %s", dir, err_name(errno));
 	snprintf(options, sizeof(options),
 		 "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", c->fd);
 	if (mount("ringprobe", c->mnt, "fuse.ringprobe", MS_NOSUID | MS_NODEV, options))
 		die("mount: %s", err_name(errno));
 	remember(c);
+}
+
+void conn_mount(struct conn *c)
+{
+	conn_mount_at(c, NULL);
 }
 
 void conn_adopt(struct conn *c)
@@ -330,6 +337,7 @@ void conn_init(struct conn *c, const struct init_opts *o)
 	    in.h.opcode != FUSE_INIT)
 		die("first request is not INIT");
 	c->init = in.in;
+	c->init_unique = in.h.unique;
 	c->offered = (in.in.flags & FUSE_INIT_EXT) && (in.in.flags2 & RING_INIT_FLAG2);
 	c->max_write = o->max_write ? o->max_write : DEFAULT_PAYLOAD;
 	c->max_pages = o->max_pages ? o->max_pages : 32;

@@ -2,9 +2,12 @@
 /* ringprobe: negotiation, and what REGISTER and COMMIT_AND_FETCH refuse. */
 #include "ringprobe.h"
 
+#include <pthread.h>
+#include <semaphore.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 
 static const char *said(int res)
 {
@@ -740,7 +743,149 @@ static int delivery_fault(int argc, char **argv)
 	return 0;
 }
 
+/* ------------------------------------------------ not found before it is there */
+
+/*
+ * A file system of its own for memory that takes its time: a payload area mapped
+ * from a file on it keeps a delivery in the middle of its copy, until let go.
+ */
+struct slow {
+	struct conn c;
+	sem_t asked, go;
+	volatile bool stop;
+};
+
+static void *slow_main(void *arg)
+{
+	struct slow *s = arg;
+	bool held = false;
+	struct req *q;
+
+	while (!s->stop) {
+		q = try_req(&s->c, 20);
+		if (!q)
+			continue;
+		if (q->h.opcode == FUSE_READ && !held) {
+			held = true;
+			sem_post(&s->asked);
+			sem_wait(&s->go);
+		}
+		answer(q);
+	}
+	return NULL;
+}
+
+struct early {
+	struct conn *c;
+	struct slow *s;
+	uint64_t first;		/* ids from here on may be the request's */
+	int n, refused, odd;
+};
+
+enum { GUESSES = 20 };
+
+/* Once the delivery hangs in its copy: commit what its id may be. */
+static void *commit_early(void *arg)
+{
+	struct early *y = arg;
+	struct timespec limit;
+	struct ring r;
+	int tag, res;
+
+	clock_gettime(CLOCK_REALTIME, &limit);
+	limit.tv_sec += LIMIT;
+	if (!sem_timedwait(&y->s->asked, &limit)) {
+		ring_open(&r, 8, IORING_SETUP_SQE128);
+		for (y->n = 0; y->n < GUESSES; y->n++) {
+			ring_cmd(&r, y->c->fd, PROTO_RING_COMMIT_AND_FETCH, 0,
+				 y->first + 2 * y->n, &tag);
+			res = ring_submit_one(&r, &tag);
+			y->refused += res == -ENOENT;
+			if (res != -ENOENT) {
+				y->odd = res;
+				break;
+			}
+		}
+	}
+	sem_post(&y->s->go);
+	return NULL;
+}
+
+static int publish(int argc, char **argv)
+{
+	static struct slow s;
+	struct early y = { .c = NULL };
+	pthread_t slow_thread, early_thread;
+	struct client cl;
+	struct conn c;
+	struct ring r;
+	struct req *q;
+	struct ent *e;
+	int fd;
+
+	(void)argc, (void)argv;
+	if (old_ring_kernel())
+		notrun("stock kernels before 7.3 may lack the fix of CVE-2026-64259");
+	client_start(&cl, 0);
+	if (mkdir("slow", 0755) && errno != EEXIST)
+		die("mkdir: %s", err_name(errno));
+	sem_init(&s.asked, 0, 0);
+	sem_init(&s.go, 0, 0);
+	conn_mount_at(&s.c, "slow");
+	conn_init(&s.c, &(struct init_opts){ .no_ring = true });
+	if (pthread_create(&slow_thread, NULL, slow_main, &s))
+		die("thread");
+	fd = open("slow/f1", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		die("slow/f1: %s", err_name(errno));
+
+	conn_mount(&c);
+	conn_init(&c, NULL);
+	ring_open(&r, 64, IORING_SETUP_SQE128);
+	c.ents = calloc(possible_cpus(), sizeof(*c.ents));
+	c.rings[c.nrings++] = &r;
+	e = &c.ents[c.nents++];
+	ent_setup(e, &c, &r, 0, payload_size(&c));
+	munmap(e->pay, e->pay_len);
+	e->pay = mmap(NULL, e->pay_len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	if (e->pay == MAP_FAILED)
+		die("mmap: %s", err_name(errno));
+	ent_register(e);
+	if (ring_submit_one(&r, e))
+		die("REGISTER");
+	conn_register(&c, &r, 1, payload_size(&c), 1, possible_cpus());
+
+	y.c = &c;
+	y.s = &s;
+	y.first = c.init_unique + 2;
+	if (pthread_create(&early_thread, NULL, commit_early, &y))
+		die("thread");
+	client_do(&cl, do_stat, c.mnt, fresh_name(), 0, 0);
+	pthread_join(early_thread, NULL);
+	say("delivery held in the middle of the copy: %s", y.n || y.refused ? "yes" : "no");
+	if (y.n < GUESSES)
+		die("a commit before the copy was done: %s", y.odd ? err_name(y.odd) : "taken");
+	q = next_req(&c, "LOOKUP, after its delivery was let go");
+	say("its id was among those committed then: %s", q->h.unique >= y.first &&
+	    q->h.unique < y.first + 2 * GUESSES ? "yes" : "no");
+	say("commits refused with ENOENT: %s", y.refused == GUESSES ? "all" : "not all");
+	answer(q);
+	client_serve(&cl, &c, "stat");
+	say("stat, let go: %s", err_name(cl.err));
+	show_path(&c, &cl, "then");
+	client_stop(&cl);
+	end(&c, &r);
+	close(fd);
+	s.stop = true;
+	pthread_join(slow_thread, NULL);
+	/* nobody serves any more: RELEASE is not waited for */
+	conn_abort(&s.c);
+	conn_close(&s.c);
+	return 0;
+}
+
 const struct command entry_commands[] = {
+	{ "publish", publish, "commit of a request that is still being copied" },
 	{ "handshake", handshake, "bit offered, echoed, used" },
 	{ "parameter-off", parameter_off, "enable_uring off before or during INIT" },
 	{ "parameter-toggle", parameter_toggle, "enable_uring off under a live ring" },

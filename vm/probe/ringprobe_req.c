@@ -135,7 +135,7 @@ static bool take_ring(struct conn *c, struct ring *r)
 
 static bool take_dev(struct conn *c)
 {
-	static uint8_t buf[(1 << 20) + 8192];
+	static __thread uint8_t buf[(1 << 20) + 8192];
 	struct fuse_in_header *h = (struct fuse_in_header *)buf;
 	struct req *q;
 	ssize_t n;
@@ -173,7 +173,7 @@ static bool take_dev(struct conn *c)
 }
 
 /* A client whose end of job ends waiting for requests. */
-static int watched = -1;
+static __thread int watched = -1;
 
 void watch_client(struct client *cl)
 {
@@ -286,7 +286,7 @@ void reply(struct req *q, int error, const void *data, size_t len)
 
 void answer(struct req *q)
 {
-	static uint8_t out[(1 << 20) + 4096];
+	static __thread uint8_t out[(1 << 20) + 4096];
 	size_t len = 0, room = q->e ? q->e->pay_len : sizeof(out);
 	int err = fs_answer(q->c, q, out, room < sizeof(out) ? room : sizeof(out), &len);
 
