@@ -27,7 +27,7 @@ UNIT_FORK = 0.05
 GUESS = {'kvm': 1.0, 'tcg': 3.0}
 GUESS_VARIANT = 4.0
 HIGHEST = 60.0
-LOAD = 3.0  # by how much a busy host may slow a guest down
+LOAD = 2.0  # by how much a busy host may slow a guest down
 
 
 @dataclass(frozen=True)
