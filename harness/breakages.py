@@ -78,7 +78,7 @@ def _verdicts(done: Completed) -> dict[str, str]:
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = subparsers.add_parser('breakages', help='break the series on purpose: do the checks notice?')
-    parser.add_argument('names', nargs='*', metavar='NAME', help='files of tests/breakages without .patch (default: all)')
+    parser.add_argument('names', nargs='*', metavar='NAME', help='a file of tests/breakages (default: all)')
     parser.add_argument('--cpus', type=int, default=2, metavar='N', help='virtual CPUs of a guest (default 2)')
     source.add_options(parser)
     series.add_options(parser)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Reading tests/breakages, and what a run on a broken kernel has to say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from harness import breakages
+from harness.check import is_check
+from harness.command import Completed
+from harness.errors import LabError, UsageError
+from harness.lab import REPOSITORY
+
+PATCH = """\
+From: A <a@example.org>
+Subject: [PATCH] broken: nothing is counted
+
+Why that matters.
+
+Caught-by: uring/024
+Caught-by: daemon/014
+---
+"""
+
+
+def test_reads_what_is_broken_and_who_notices(tmp_path: Path) -> None:
+    (tmp_path / 'counting.patch').write_text(PATCH)
+    (found,) = breakages.load(tmp_path, [])
+    assert (found.name, found.what) == ('counting', 'nothing is counted')
+    assert found.checks == ('uring/024', 'daemon/014')
+
+
+@pytest.mark.parametrize('lost', ['Caught-by: ', 'Subject: '])
+def test_a_breakage_that_says_too_little_is_refused(tmp_path: Path, lost: str) -> None:
+    (tmp_path / 'counting.patch').write_text(PATCH.replace(lost, 'Else: '))
+    with pytest.raises(UsageError, match='Caught-by'):
+        breakages.load(tmp_path, [])
+
+
+def test_an_unknown_name_is_refused_with_those_there_are(tmp_path: Path) -> None:
+    (tmp_path / 'counting.patch').write_text(PATCH)
+    with pytest.raises(UsageError, match='no such breakage: other') as caught:
+        breakages.load(tmp_path, ['other'])
+    assert 'counting' in caught.value.hint
+
+
+def test_all_of_ours_name_checks_that_exist() -> None:
+    ours = breakages.load(REPOSITORY / 'tests' / 'breakages', [])
+    assert len(ours) >= 5
+    for breakage in ours:
+        assert all(is_check(REPOSITORY / 'tests' / 'checks' / name) for name in breakage.checks), breakage.name
+
+
+def _completed(status: int, stdout: str) -> Completed:
+    return Completed(('check',), status, stdout, '', 0.0, None)
+
+
+def test_verdicts_come_from_the_run_that_was_made(tmp_path: Path) -> None:
+    table = {'checks': [{'name': 'uring/024', 'verdict': 'hang'}]}
+    (tmp_path / 'results.json').write_text(json.dumps(table))
+    done = _completed(1, f'...\nresults: {tmp_path}\n1 hang\n')
+    assert breakages._verdicts(done) == {'uring/024': 'hang'}
+
+
+def test_lab_trouble_is_no_catch() -> None:
+    with pytest.raises(LabError, match='status 3'):
+        breakages._verdicts(_completed(3, 'lab trouble: no QEMU'))
