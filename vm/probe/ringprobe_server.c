@@ -80,13 +80,16 @@ static int callers(int argc, char **argv)
 	client_wait(&cl[0], "a first caller");
 	if (cl[0].err != ENOENT)
 		die("stat of what is not there: %s", err_name(cl[0].err));
+	/* what comes then waits for work that the server's tasks don't do */
+	if (!strcmp(what, "stop-abort"))
+		kill(server, SIGSTOP);
 	for (i = 0; i < n; i++)
 		client_do(&cl[i], do_direct_read, c.mnt, "data", i * BLOCK, BLOCK);
 	wait_waiting(&c, n);
 	say("%d callers inside", n);
 	if (!strcmp(what, "kill-server")) {
 		kill(server, SIGKILL);
-	} else if (!strcmp(what, "abort")) {
+	} else if (!strcmp(what, "abort") || !strcmp(what, "stop-abort")) {
 		conn_abort(&c);
 	} else if (!strcmp(what, "force")) {
 		uint64_t end = now_ms() + LIMIT * 1000;
@@ -136,6 +139,8 @@ static int callers(int argc, char **argv)
 		say("new caller: %s", err_name(cl[0].err));
 		show_umount(&c);
 	}
+	if (!strcmp(what, "stop-abort"))
+		kill(server, SIGKILL);
 	for (i = 0; i < n; i++)
 		client_stop(&cl[i]);
 	return 0;
