@@ -26,7 +26,7 @@ vm-test: .venv/.ready
 .PHONY: test
 test: GROUP ?= auto
 test: .venv/.ready
-	.venv/bin/python -m pytest tests $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS)
+	.venv/bin/python -m pytest tests/unit tests/checks $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS)
 
 #: make unit        unit tests only: seconds, no kernel, no guest
 .PHONY: unit

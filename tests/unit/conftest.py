@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 from __future__ import annotations
 
+import signal
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -42,3 +44,11 @@ def tarball(tmp_path: Path) -> Path:
     path = tmp_path / 'linux.tar.xz'
     subprocess.run(['tar', '-cJf', path, '-C', tmp_path / 'packed', 'linux-source-6.12'], check=True)
     return path
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Ctrl-C reaches tests and their children even where a shell's background job ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
