@@ -5,6 +5,7 @@
  */
 #include "ringprobe.h"
 
+#include <dirent.h>
 #include <signal.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -56,6 +57,45 @@ static void show_umount(struct conn *c)
 	say("unmount: %s", err_name(err));
 }
 
+static bool all_stopped(pid_t pid)
+{
+	char path[64], state;
+	struct dirent *d;
+	bool all = true;
+	DIR *dir;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/task", pid);
+	dir = opendir(path);
+	if (!dir)
+		die("%s: %s", path, err_name(errno));
+	while (all && (d = readdir(dir))) {
+		if (d->d_name[0] == '.')
+			continue;
+		snprintf(path, sizeof(path), "/proc/%d/task/%.16s/stat", pid, d->d_name);
+		f = fopen(path, "re");
+		if (!f)
+			continue;
+		all = fscanf(f, "%*d (%*[^)]) %c", &state) == 1 && state == 'T';
+		fclose(f);
+	}
+	closedir(dir);
+	return all;
+}
+
+/* The signal only begins it: until they notice, threads go on serving. */
+static void stop(pid_t pid)
+{
+	uint64_t end = now_ms() + LIMIT * 1000;
+
+	kill(pid, SIGSTOP);
+	while (!all_stopped(pid)) {
+		if (now_ms() > end)
+			die("waited %d s in vain for the server to stop", LIMIT);
+		nap_ms(1);
+	}
+}
+
 /*
  * N callers, each reading its own block of a file whose READs the server holds
  * back. When all are on their way, something happens to them.
@@ -80,11 +120,19 @@ static int callers(int argc, char **argv)
 	client_wait(&cl[0], "a first caller");
 	if (cl[0].err != ENOENT)
 		die("stat of what is not there: %s", err_name(cl[0].err));
-	/* what comes then waits for work that the server's tasks don't do */
+	/* what comes then waits for work that the server's tasks don't do: */
 	if (!strcmp(what, "stop-abort"))
-		kill(server, SIGSTOP);
-	for (i = 0; i < n; i++)
-		client_do(&cl[i], do_direct_read, c.mnt, "data", i * BLOCK, BLOCK);
+		stop(server);
+	for (i = 0; i < n; i++) {
+		/* ... lookups, of different names, or they would wait for each other */
+		char name[16];
+
+		snprintf(name, sizeof(name), "name%d", i);
+		if (!strcmp(what, "stop-abort"))
+			client_do(&cl[i], do_stat, c.mnt, name, 0, 0);
+		else
+			client_do(&cl[i], do_direct_read, c.mnt, "data", i * BLOCK, BLOCK);
+	}
 	wait_waiting(&c, n);
 	say("%d callers inside", n);
 	if (!strcmp(what, "kill-server")) {
