@@ -751,6 +751,8 @@ static int delivery_fault(int argc, char **argv)
  */
 struct slow {
 	struct conn c;
+	pthread_t thread;
+	int fd;			/* of a file there */
 	sem_t asked, go;
 	volatile bool stop;
 };
@@ -775,16 +777,43 @@ static void *slow_main(void *arg)
 	return NULL;
 }
 
+static void slow_start(struct slow *s)
+{
+	if (mkdir("slow", 0755) && errno != EEXIST)
+		die("mkdir: %s", err_name(errno));
+	sem_init(&s->asked, 0, 0);
+	sem_init(&s->go, 0, 0);
+	conn_mount_at(&s->c, "slow");
+	conn_init(&s->c, &(struct init_opts){ .no_ring = true });
+	if (pthread_create(&s->thread, NULL, slow_main, s))
+		die("thread");
+	s->fd = open("slow/f1", O_RDONLY | O_CLOEXEC);
+	if (s->fd < 0)
+		die("slow/f1: %s", err_name(errno));
+}
+
+static void slow_end(struct slow *s)
+{
+	close(s->fd);
+	s->stop = true;
+	pthread_join(s->thread, NULL);
+	/* nobody serves any more: RELEASE is not waited for */
+	conn_abort(&s->c);
+	conn_close(&s->c);
+}
+
 struct early {
 	struct conn *c;
 	struct slow *s;
+	unsigned int qid;
 	uint64_t first;		/* ids from here on may be the request's */
+	int guesses;
 	int n, refused, odd;
 };
 
 enum { GUESSES = 20 };
 
-/* Once the delivery hangs in its copy: commit what its id may be. */
+/* Once the copy hangs: commit what the request's id may be. */
 static void *commit_early(void *arg)
 {
 	struct early *y = arg;
@@ -796,8 +825,8 @@ static void *commit_early(void *arg)
 	limit.tv_sec += LIMIT;
 	if (!sem_timedwait(&y->s->asked, &limit)) {
 		ring_open(&r, 8, IORING_SETUP_SQE128);
-		for (y->n = 0; y->n < GUESSES; y->n++) {
-			ring_cmd(&r, y->c->fd, PROTO_RING_COMMIT_AND_FETCH, 0,
+		for (y->n = 0; y->n < y->guesses; y->n++) {
+			ring_cmd(&r, y->c->fd, PROTO_RING_COMMIT_AND_FETCH, y->qid,
 				 y->first + 2 * y->n, &tag);
 			res = ring_submit_one(&r, &tag);
 			y->refused += res == -ENOENT;
@@ -814,30 +843,19 @@ static void *commit_early(void *arg)
 static int publish(int argc, char **argv)
 {
 	static struct slow s;
-	struct early y = { .c = NULL };
-	pthread_t slow_thread, early_thread;
+	struct early y = { .guesses = GUESSES };
+	pthread_t early_thread;
 	struct client cl;
 	struct conn c;
 	struct ring r;
 	struct req *q;
 	struct ent *e;
-	int fd;
 
 	(void)argc, (void)argv;
 	if (old_ring_kernel())
 		notrun("stock kernels before 7.3 may lack the fix of CVE-2026-64259");
 	client_start(&cl, 0);
-	if (mkdir("slow", 0755) && errno != EEXIST)
-		die("mkdir: %s", err_name(errno));
-	sem_init(&s.asked, 0, 0);
-	sem_init(&s.go, 0, 0);
-	conn_mount_at(&s.c, "slow");
-	conn_init(&s.c, &(struct init_opts){ .no_ring = true });
-	if (pthread_create(&slow_thread, NULL, slow_main, &s))
-		die("thread");
-	fd = open("slow/f1", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		die("slow/f1: %s", err_name(errno));
+	slow_start(&s);
 
 	conn_mount(&c);
 	conn_init(&c, NULL);
@@ -847,7 +865,7 @@ static int publish(int argc, char **argv)
 	e = &c.ents[c.nents++];
 	ent_setup(e, &c, &r, 0, payload_size(&c));
 	munmap(e->pay, e->pay_len);
-	e->pay = mmap(NULL, e->pay_len, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0);
+	e->pay = mmap(NULL, e->pay_len, PROT_READ | PROT_WRITE, MAP_PRIVATE, s.fd, 0);
 	if (e->pay == MAP_FAILED)
 		die("mmap: %s", err_name(errno));
 	ent_register(e);
@@ -875,17 +893,55 @@ static int publish(int argc, char **argv)
 	show_path(&c, &cl, "then");
 	client_stop(&cl);
 	end(&c, &r);
-	close(fd);
-	s.stop = true;
-	pthread_join(slow_thread, NULL);
-	/* nobody serves any more: RELEASE is not waited for */
-	conn_abort(&s.c);
-	conn_close(&s.c);
+	slow_end(&s);
+	return 0;
+}
+
+/* A second commit of a request while the first one is in the middle of its copy. */
+static int commit_twice(int argc, char **argv)
+{
+	static struct slow s;
+	struct early y = { .guesses = 1 };
+	pthread_t early_thread;
+	struct client cl;
+	struct conn c;
+	struct ring r;
+	struct req *q;
+
+	(void)argc, (void)argv;
+	client_start(&cl, 0);
+	slow_start(&s);
+	start_mounted(&c, &r, NULL);
+	conn_register(&c, &r, 1, payload_size(&c), 0, possible_cpus());
+
+	client_do(&cl, do_direct_read, c.mnt, "f1", 0, 4096);
+	while ((q = next_req(&c, "READ"))->h.opcode != FUSE_READ)
+		answer(q);
+	if (mmap(q->e->pay, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, s.fd, 0) ==
+	    MAP_FAILED)
+		die("mmap: %s", err_name(errno));
+	y.c = &c;
+	y.s = &s;
+	y.qid = q->e->qid;
+	y.first = q->e->h->part.commit_id;
+	if (pthread_create(&early_thread, NULL, commit_early, &y))
+		die("thread");
+	reply_raw(q, 0, q->h.unique, 4096);
+	pthread_join(early_thread, NULL);
+	say("first commit held in the middle of its copy: %s", y.n || y.odd ? "yes" : "no");
+	say("second one meanwhile: %s", y.refused ? "ENOENT" : said(y.odd));
+	client_serve(&cl, &c, "read");
+	say("read: %s", err_name(cl.err));
+	show_path(&c, &cl, "then");
+	client_stop(&cl);
+	end(&c, &r);
+	slow_end(&s);
 	return 0;
 }
 
 const struct command entry_commands[] = {
 	{ "publish", publish, "commit of a request that is still being copied" },
+	{ "commit-twice", commit_twice, "two commits of a request at the same time" },
 	{ "handshake", handshake, "bit offered, echoed, used" },
 	{ "parameter-off", parameter_off, "enable_uring off before or during INIT" },
 	{ "parameter-toggle", parameter_toggle, "enable_uring off under a live ring" },
