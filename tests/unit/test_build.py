@@ -19,8 +19,6 @@ from harness.kernel import KernelRequest, obtain
 from harness.lab import Lab
 from harness.source import SourceRequest
 
-pytestmark = pytest.mark.skipif(shutil.which('gcc') is None, reason='no gcc')
-
 Obtain = Callable[..., KernelImage]
 
 
