@@ -177,14 +177,15 @@ int do_stat(struct job *j)
 	return 0;
 }
 
-/* a: offset, b: length */
-int do_read(struct job *j)
+static int read_file(struct job *j, int flags)
 {
-	void *buf = malloc(j->b);
+	void *buf;
 	int fd, err = 0;
 
-	fd = open(j->path, O_RDONLY);
-	if (fd < 0 || !buf)
+	if (posix_memalign(&buf, 4096, j->b))
+		return ENOMEM;
+	fd = open(j->path, O_RDONLY | flags);
+	if (fd < 0)
 		return errno;
 	j->ret = pread(fd, buf, j->b, j->a);
 	if (j->ret < 0)
@@ -196,25 +197,16 @@ int do_read(struct job *j)
 	return err;
 }
 
+/* a: offset, b: length */
+int do_read(struct job *j)
+{
+	return read_file(j, 0);
+}
+
 /* As do_read, past the page cache: a request of its own for each caller. */
 int do_direct_read(struct job *j)
 {
-	void *buf;
-	int fd, err = 0;
-
-	if (posix_memalign(&buf, 4096, j->b))
-		return ENOMEM;
-	fd = open(j->path, O_RDONLY | O_DIRECT);
-	if (fd < 0)
-		return errno;
-	j->ret = pread(fd, buf, j->b, j->a);
-	if (j->ret < 0)
-		err = errno;
-	else
-		j->sum = checksum(buf, j->ret);
-	close(fd);
-	free(buf);
-	return err;
+	return read_file(j, O_DIRECT);
 }
 
 /* a: offset, b: length; written through to the server before it returns */

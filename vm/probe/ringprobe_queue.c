@@ -207,6 +207,19 @@ static int in_flight(struct conn *c, uint32_t opcode, int want, int quiet_ms,
  */
 enum { SMALL = 3 * 4096 };
 
+/* Hold requests of the opcode; without any request answer the oldest that is held. */
+static void hold_or_answer(struct req *q, uint32_t opcode, struct req **held, int *have)
+{
+	if (q && q->h.opcode == opcode) {
+		held[(*have)++] = q;
+	} else if (q) {
+		answer(q);
+	} else if (*have) {
+		answer(held[0]);
+		memmove(held, held + 1, --*have * sizeof(held[0]));
+	}
+}
+
 static void background_one(bool writing, int max_background)
 {
 	struct init_opts o = {
@@ -240,16 +253,9 @@ static void background_one(bool writing, int max_background)
 		if (now_ms() > end)
 			die("waited %d s in vain for the caller", LIMIT);
 		q = try_req(&c, have == max_background ? 0 : have ? 5 : 1000);
-		if (q && q->h.opcode == opcode) {
-			held[have++] = q;
-			if (have > most)
-				most = have;
-		} else if (q) {
-			answer(q);
-		} else if (have) {
-			answer(held[0]);
-			memmove(held, held + 1, --have * sizeof(held[0]));
-		}
+		hold_or_answer(q, opcode, held, &have);
+		if (have > most)
+			most = have;
 	}
 	watch_client(NULL);
 	fill_pattern(want, size, writing);
@@ -304,16 +310,9 @@ static int background_queues(int argc, char **argv)
 			die("waited %d s in vain for both writers", LIMIT);
 		watch_client(client_done(&cl[0]) ? &cl[1] : &cl[0]);
 		q = try_req(&c, have ? 20 : 200);
-		if (q && q->h.opcode == FUSE_WRITE) {
-			held[have++] = q;
-			if (have > most)
-				most = have;
-		} else if (q) {
-			answer(q);
-		} else if (have) {
-			answer(held[0]);
-			memmove(held, held + 1, --have * sizeof(held[0]));
-		}
+		hold_or_answer(q, FUSE_WRITE, held, &have);
+		if (have > most)
+			most = have;
 	}
 	watch_client(NULL);
 	say("second CPU writes back as well: never more than one per queue: %s",

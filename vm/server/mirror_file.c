@@ -40,8 +40,7 @@ int mirror_open(struct request *rq, uint64_t node, int flags, bool kill_suid, ui
 	return 0;
 }
 
-/* The entry of a file that was opened before its node was known. */
-static int enter_open_file(int file, struct fuse_entry_out *entry)
+static int enter_node(int file, struct fuse_entry_out *entry)
 {
 	struct stat st;
 	int fd, error;
@@ -60,11 +59,23 @@ static int enter_open_file(int file, struct fuse_entry_out *entry)
 	return 0;
 }
 
+/* The entry and handle of a file that was opened before its node was known. */
+static int enter_open_file(int file, struct fuse_entry_out *entry, uint64_t *fh)
+{
+	int error = enter_node(file, entry);
+
+	if (error)
+		close(file);
+	else
+		*fh = file;
+	return error;
+}
+
 int mirror_create(struct request *rq, uint64_t parent, const char *name, int flags,
 		  mode_t mode, bool kill_suid, struct fuse_entry_out *entry, uint64_t *fh)
 {
 	int dir = node_fd(parent);
-	int file, error;
+	int file;
 
 	if (dir < 0)
 		return dir;
@@ -78,20 +89,14 @@ int mirror_create(struct request *rq, uint64_t parent, const char *name, int fla
 		      O_NONBLOCK, mode & 07777);
 	if (file < 0)
 		return -errno;
-	error = enter_open_file(file, entry);
-	if (error) {
-		close(file);
-		return error;
-	}
-	*fh = file;
-	return 0;
+	return enter_open_file(file, entry, fh);
 }
 
 int mirror_tmpfile(struct request *rq, uint64_t parent, int flags, mode_t mode,
 		   struct fuse_entry_out *entry, uint64_t *fh)
 {
 	int dir = node_fd(parent);
-	int file, error;
+	int file;
 
 	if (dir < 0)
 		return dir;
@@ -99,13 +104,7 @@ int mirror_tmpfile(struct request *rq, uint64_t parent, int flags, mode_t mode,
 	file = openat(dir, ".", backing_flags(flags) | O_TMPFILE, mode & 07777);
 	if (file < 0)
 		return -errno;
-	error = enter_open_file(file, entry);
-	if (error) {
-		close(file);
-		return error;
-	}
-	*fh = file;
-	return 0;
+	return enter_open_file(file, entry, fh);
 }
 
 int mirror_read(struct request *rq, uint64_t fh, void *data, size_t size, uint64_t offset)

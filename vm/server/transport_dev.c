@@ -206,8 +206,11 @@ static int dev_send_file(struct request *rq, int fd, uint64_t offset, uint32_t s
 	stats_add(&w->stats->replies[PATH_DEV], 1);
 	stats_add(&w->stats->bytes_out[PATH_DEV], header->len);
 	if (splice(w->pipe[0], NULL, r->fd, NULL, header->len, 0) != (ssize_t)header->len) {
+		/* refused before the request was found or after: it finds none twice */
 		if (errno == ENODEV)
 			session_gone(ENODEV);
+		else if (errno != ENOENT)
+			reply(r, -EIO);
 		/* the rest of an aborted reply must not start the next one */
 		close_pipe(w);
 		open_pipe(w);
