@@ -75,14 +75,14 @@ LOCKUPS = (
         ('hung', 'spin'),
         (Kind.HUNG_TASK, Kind.SOFT_LOCKUP),
         5,
-        f'echo 1 >{_SYSCTL}/hung_task_timeout_secs; echo -1 >{_SYSCTL}/hung_task_warnings; '
+        f'echo 1 >{_SYSCTL}/hung_task_timeout_secs && echo -1 >{_SYSCTL}/hung_task_warnings && '
         f'echo 1 >{_SYSCTL}/watchdog_thresh',
     ),
     Lockup(
         ('spin',),
         (Kind.RCU_STALL,),
         5,
-        f'echo 10 >{_SYSCTL}/watchdog_thresh; echo 3 >/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout',
+        f'echo 10 >{_SYSCTL}/watchdog_thresh && echo 3 >/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout',
     ),
 )
 # RCU waits five seconds longer when it checks its own locking.
@@ -229,7 +229,7 @@ class CanaryRun:
     def _lockup(self, guest: Guest, name: str, lockup: Lockup) -> None:
         started = time.monotonic()
         seconds = lockup.seconds + (VARIANT_SECONDS if self._plan.kernel.variant else 0)
-        guest.ask(f'{lockup.set_up}; echo {seconds} >/sys/module/canary/parameters/seconds')
+        guest.ask(f'{lockup.set_up} && echo {seconds} >/sys/module/canary/parameters/seconds')
         guest.ask(f'echo "fuse-lab: check canary/{name} section canary begin" >/dev/kmsg')
         first = len(guest.machine.events)
         found: dict[Kind, Event | None] = {}
@@ -248,8 +248,10 @@ class CanaryRun:
     def _reboot_and_panic(self) -> None:
         for name, key, kind in (('silent reboot', 'b', Kind.REBOOT), ('panic', 'c', Kind.PANIC)):
             started = time.monotonic()
-            machine = self._boot(f'canaries-{kind.name.lower()}').machine
-            machine.send_break(key)
+            booted = self._boot(f'canaries-{kind.name.lower()}')
+            machine = booted.machine
+            # Not by BREAK: 7.3 may deadlock when it resets in the serial port's interrupt.
+            Guest(booted).start(f'echo {key} >/proc/sysrq-trigger')
             event = self._await(machine, 0, '', kind, 10.0)
             machine.wait(lambda machine=machine: not machine.alive, 10.0)  # type: ignore[misc]
             self._note(name, kind, 'provoked', event, machine.events, started)
