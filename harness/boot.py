@@ -86,6 +86,9 @@ class GuestSpec:
     kernel_args: tuple[str, ...] = ()
     gdb: bool = False  # gdb stub on a socket in the directory
     reboot_ends: bool = True
+    # The guest's clock counts instructions, a nanosecond each: the same work takes the same
+    # time, whatever else the host does. Only with TCG, and with one CPU: more of them hang.
+    count_instructions: bool = False
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,10 @@ def command_line(spec: GuestSpec) -> list[str]:
     if program is None:
         raise LabError('virtme-ng is not installed', hint='python -m pip install -r requirements.lock')
     # All CPUs at once, and room for the translations of a whole kernel
-    extra = [] if spec.accelerator.name == 'kvm' else ['-accel', 'tcg,thread=multi,tb-size=512']
+    threads = 'single' if spec.count_instructions else 'multi'
+    extra = [] if spec.accelerator.name == 'kvm' else ['-accel', f'tcg,thread={threads},tb-size=512']
+    if spec.count_instructions:
+        extra += ['-icount', 'shift=0,sleep=off']
     words = [
         program,
         '--kimg', str(spec.kernel.image),
