@@ -211,6 +211,20 @@ void client_stop(struct client *cl);
 void client_blocked(struct client *cl);	/* wait until it sleeps in the kernel */
 uint32_t checksum(const void *p, size_t n);
 
+/*
+ * Callers that keep all queues but the first busy, which have an entry each: a kernel may
+ * let them take requests that wait for the first one.
+ */
+struct others {
+	struct client *cl;
+	struct req **held;
+	unsigned int n;
+};
+
+void others_start(struct others *o);	/* as client_start() */
+void others_hold(struct others *o, struct conn *c);
+void others_release(struct others *o, struct conn *c);
+
 /* jobs */
 int do_stat(struct job *j), do_read(struct job *j), do_direct_read(struct job *j),
 	do_write(struct job *j),

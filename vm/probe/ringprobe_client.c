@@ -287,3 +287,44 @@ int do_held_read(struct job *j)
 	free(buf);
 	return err;
 }
+
+void others_start(struct others *o)
+{
+	unsigned int i;
+
+	o->n = online_cpus() - 1;
+	o->cl = calloc(o->n + 1, sizeof(*o->cl));
+	o->held = calloc(o->n + 1, sizeof(struct req *));
+	if (!o->cl || !o->held)
+		die("out of memory");
+	for (i = 0; i < o->n; i++)
+		client_start(&o->cl[i], i + 1);
+}
+
+void others_hold(struct others *o, struct conn *c)
+{
+	char name[16];
+	unsigned int i;
+
+	for (i = 0; i < o->n; i++) {
+		snprintf(name, sizeof(name), "other%u", i);
+		client_do(&o->cl[i], do_stat, c->mnt, name, 0, 0);
+		o->held[i] = next_req(c, "a request from another CPU");
+		if (!o->held[i]->e || o->held[i]->e->qid == 0)
+			die("a request from CPU %u is not in a queue of its own", i + 1);
+	}
+}
+
+void others_release(struct others *o, struct conn *c)
+{
+	unsigned int i;
+
+	for (i = 0; i < o->n; i++)
+		reply(o->held[i], ENXIO, NULL, 0);
+	for (i = 0; i < o->n; i++) {
+		client_serve(&o->cl[i], c, "a caller on another CPU");
+		client_stop(&o->cl[i]);
+	}
+	free(o->cl);
+	free(o->held);
+}

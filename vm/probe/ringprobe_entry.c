@@ -696,6 +696,7 @@ static int reply_table(int argc, char **argv)
 /* A request that cannot be handed over is the caller's loss, not the entry's. */
 static int delivery_fault(int argc, char **argv)
 {
+	struct others others;
 	struct client cl[2];
 	struct conn c;
 	struct ring r;
@@ -708,6 +709,7 @@ static int delivery_fault(int argc, char **argv)
 	(void)argc, (void)argv;
 	client_start(&cl[0], 0);
 	client_start(&cl[1], 0);
+	others_start(&others);
 	serve_setup(&c, &r, NULL, 1);
 	e = &c.ents[0];
 	for (i = 0; i < 2; i++) {
@@ -727,8 +729,9 @@ static int delivery_fault(int argc, char **argv)
 	/* as the next one after a commit */
 	client_do(&cl[0], do_stat, c.mnt, fresh_name(), 0, 0);
 	q = next_req(&c, "LOOKUP");
+	others_hold(&others, &c);
 	client_do(&cl[1], do_stat, c.mnt, fresh_name(), 0, 0);
-	wait_waiting(&c, 2);
+	wait_waiting(&c, 2 + others.n);
 	mprotect(e->pay, e->pay_len, PROT_NONE);
 	reply_raw(q, -ENXIO, q->h.unique, 0);
 	client_wait(&cl[0], "the committed reply");
@@ -736,6 +739,7 @@ static int delivery_fault(int argc, char **argv)
 	say("queued behind a commit: first %s, second %s", err_name(cl[0].err),
 	    err_name(cl[1].err));
 	mprotect(e->pay, e->pay_len, PROT_READ | PROT_WRITE);
+	others_release(&others, &c);
 	show_path(&c, &cl[0], "then");
 	wait_idle(&c);
 	client_stop(&cl[0]);

@@ -22,52 +22,63 @@ static void answer_size(struct req *q, uint64_t size)
 
 static int depth(int argc, char **argv)
 {
-	enum { DEPTH = 4, CALLERS = 6 };
-	struct client cl[CALLERS];
-	struct req *q[CALLERS], *more;
-	char name[CALLERS][8];
+	enum { DEPTH = 4, MORE = 2 };
+	unsigned int cpus = online_cpus(), entries = cpus * DEPTH, callers = entries + MORE;
+	struct client *cl = calloc(callers, sizeof(*cl));
+	struct req **q = calloc(entries, sizeof(struct req *)), *more;
+	unsigned int i, k, let_in = 0, good = 0;
+	bool distinct = true;
+	char name[16];
 	struct conn c;
 	struct ring r;
-	bool distinct = true;
-	int i, k, which, good = 0;
+	int which;
 
 	(void)argc, (void)argv;
-	for (i = 0; i < CALLERS; i++)
-		client_start(&cl[i], 0);
+	if (!cl || !q)
+		die("out of memory");
+	/* all entries of all queues: a kernel may let any of them take any request */
+	for (i = 0; i < callers; i++)
+		client_start(&cl[i], i < entries ? i / DEPTH : 0);
 	serve_setup(&c, &r, NULL, DEPTH);
-	for (i = 0; i < CALLERS; i++) {
-		snprintf(name[i], sizeof(name[i]), "f%d", i);
-		client_do(&cl[i], do_stat, c.mnt, name[i], 0, 0);
+	for (i = 0; i < callers; i++) {
+		snprintf(name, sizeof(name), "f%u", i);
+		client_do(&cl[i], do_stat, c.mnt, name, 0, 0);
 	}
-	wait_waiting(&c, CALLERS);
-	for (i = 0; i < DEPTH; i++) {
+	wait_waiting(&c, callers);
+	for (i = 0; i < entries; i++) {
 		q[i] = next_req(&c, "one request per entry");
 		for (k = 0; k < i; k++)
 			distinct &= q[k]->e != q[i]->e && q[k]->h.unique != q[i]->h.unique;
 	}
-	say("%d entries hold a request each, of their own: %s", DEPTH, distinct ? "yes" : "no");
+	say("%d entries per queue hold a request each, of their own: %s", DEPTH,
+	    distinct ? "yes" : "no");
 	more = try_req(&c, QUIET_MS);
 	say("a further one is delivered: %s", more ? "yes" : "no");
 
-	/* last come, first served: each commit lets one waiting request in */
-	for (i = DEPTH - 1; i >= 0; i--) {
+	/* last come, first served: each commit to the first queue lets a waiting one in */
+	for (i = entries; i-- > 0;) {
+		bool first = q[i]->e->qid == 0;
+
 		which = atoi((const char *)q[i]->pay + 1);
 		answer_size(q[i], 1000 + which);
-		if (i >= DEPTH - (CALLERS - DEPTH)) {
+		if (first && let_in < MORE) {
 			more = next_req(&c, "the request that waited for an entry");
 			which = atoi((const char *)more->pay + 1);
 			answer_size(more, 1000 + which);
+			let_in++;
 		}
 	}
-	for (i = 0; i < CALLERS; i++) {
+	for (i = 0; i < callers; i++) {
 		client_serve(&cl[i], &c, "a caller");
 		good += !cl[i].err && cl[i].done.ret == 1000 + i;
 		client_stop(&cl[i]);
 	}
-	say("callers with their own answer: %d of %d", good, CALLERS);
+	say("callers with their own answer: %s", good == callers ? "all" : "not all");
 	wait_idle(&c);
 	conn_close(&c);
 	ring_close(&r);
+	free(cl);
+	free(q);
 	return 0;
 }
 
@@ -383,6 +394,7 @@ static int write_dev_reply(struct conn *c, uint64_t unique, int error)
 
 static int interrupt(int argc, char **argv)
 {
+	struct others others;
 	struct client a, b;
 	struct conn c;
 	struct ring r;
@@ -392,6 +404,7 @@ static int interrupt(int argc, char **argv)
 	(void)argc, (void)argv;
 	client_start(&a, 0);
 	client_start(&b, 0);
+	others_start(&others);
 	serve_setup(&c, &r, NULL, 1);
 
 	/* in the server's hands, a signal the caller survives */
@@ -413,17 +426,19 @@ static int interrupt(int argc, char **argv)
 	/* behind it, not yet delivered: only killing ends the wait */
 	client_do(&a, do_stat, c.mnt, "f2", 0, 0);
 	q = next_req(&c, "LOOKUP");
+	others_hold(&others, &c);
 	client_do(&b, do_stat, c.mnt, "f3", 0, 0);
-	wait_waiting(&c, 2);
+	wait_waiting(&c, 2 + others.n);
 	nap_ms(5);
 	kill(b.pid, SIGKILL);
 	client_wait(&b, "the killed caller with a queued request");
 	say("SIGKILL, request queued: caller killed: %s", b.err == -1 ? "yes" : "no");
-	wait_waiting(&c, 1);
+	wait_waiting(&c, 1 + others.n);
 	before = c.ring_requests;
 	reply(q, ENXIO, NULL, 0);
 	client_wait(&a, "the caller in front");
 	say("the caller in front: %s", err_name(a.err));
+	others_release(&others, &c);
 	q = try_req(&c, QUIET_MS);
 	say("the killed one's request is delivered: %s",
 	    q || c.ring_requests != before ? "yes" : "no");

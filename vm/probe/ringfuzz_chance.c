@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* ringfuzz: numbers from a seed (splitmix64), and the plan of a round. */
+#include "ringfuzz.h"
+
+#include <linux/fuse.h>
+
+uint64_t rng_next(struct rng *r)
+{
+	uint64_t z = r->state += 0x9e3779b97f4a7c15ull;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9ull;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebull;
+	return z ^ z >> 31;
+}
+
+uint32_t rng_below(struct rng *r, uint32_t n)
+{
+	return n ? (rng_next(r) >> 32) % n : 0;
+}
+
+bool rng_chance(struct rng *r, unsigned int permille)
+{
+	return rng_below(r, 1000) < permille;
+}
+
+void rng_bytes(struct rng *r, void *p, size_t n)
+{
+	uint8_t *s = p;
+
+	while (n--)
+		*s++ = rng_next(r) >> 56;
+}
+
+/* Each process and thread has numbers of its own: order does not matter then. */
+struct rng rng_fork(uint64_t seed, unsigned int stream)
+{
+	struct rng r = { seed * 0x9e3779b97f4a7c15ull + stream };
+
+	r.state = rng_next(&r);
+	return r;
+}
+
+const char *const ending_names[ENDINGS] = {
+	[END_KILL] = "kill", [END_STOP_ABORT] = "stop-abort", [END_THREADS] = "threads",
+	[END_CLOSE] = "close", [END_MUNMAP] = "munmap", [END_EXEC] = "exec",
+	[END_FORK] = "fork", [END_ABORT] = "abort", [END_FORCE] = "force",
+	[END_LAZY] = "lazy", [END_EXIT] = "exit",
+};
+
+void plan_make(struct plan *p, uint64_t seed, bool sane)
+{
+	static const uint32_t max_writes[] = { 4096, 5000, 16384, 65536, 131072 };
+	static const unsigned int bad[] = { 10, 100, 500, 950 };
+	struct rng r = rng_fork(seed, 0);
+
+	memset(p, 0, sizeof(*p));
+	p->seed = seed;
+	p->sane = sane;
+	p->workers = 1 + rng_below(&r, sane ? 2 : MAX_WORKERS);
+	p->callers = 2 + rng_below(&r, MAX_CALLERS - 1);
+	p->depth = 1 + rng_below(&r, 6);
+	p->init.max_background = 1 + rng_below(&r, 16);
+	p->init.flags = FUSE_ASYNC_DIO | FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS |
+			FUSE_ATOMIC_O_TRUNC;
+	if (sane) {
+		p->init.max_write = DEFAULT_PAYLOAD;
+		p->echo = true;
+		p->slow = rng_chance(&r, 300);
+		/* each way of dying as often as any other */
+		p->ending = seed % ENDINGS_OF_DEATH;
+		p->after_calls = rng_below(&r, 120);
+		p->after_ms = rng_below(&r, 400);
+		return;
+	}
+	p->bad = bad[rng_below(&r, 4)];
+	p->early = rng_chance(&r, 200);
+	p->mute = rng_chance(&r, 30);
+	p->init_error = rng_chance(&r, 30);
+	p->echo = rng_chance(&r, 950);
+	p->pools = rng_chance(&r, 300);
+	p->may_deadlock = rng_chance(&r, 150);
+	p->slow = rng_chance(&r, 200);
+	p->clone = rng_chance(&r, 300);
+	p->init.max_write = max_writes[rng_below(&r, 5)];
+	if (rng_chance(&r, 500))
+		p->init.max_pages = 1 + rng_below(&r, 32);
+	if (rng_chance(&r, 300))
+		p->init.flags |= FUSE_WRITEBACK_CACHE;
+	if (rng_chance(&r, 500))
+		p->init.flags |= FUSE_DO_READDIRPLUS;
+	if (rng_chance(&r, 300))
+		p->init.flags |= FUSE_POSIX_ACL;
+	if (rng_chance(&r, 300))
+		p->init.flags |= FUSE_SETXATTR_EXT;
+	if (rng_chance(&r, 300))
+		p->init.flags2 |= SUPP_GROUP_FLAG2;
+	p->ending = rng_below(&r, ENDINGS);
+	p->after_commands = rng_below(&r, 8) ? 500 + rng_below(&r, 8000) : rng_below(&r, 500);
+	p->after_calls = UINT_MAX;
+	p->after_ms = 20 + rng_below(&r, 3000);
+}
+
+void plan_say(const struct plan *p)
+{
+	say("seed %llu: %s, %u workers, %u callers, depth %u, bad %u/1000,%s%s%s%s%s%s%s%s "
+	    "max_write %u, max_pages %u, max_background %u, flags %#x; ends by %s",
+	    (unsigned long long)p->seed, p->sane ? "sane" : "hostile", p->workers, p->callers,
+	    p->depth, p->bad, p->early ? " early," : "", p->mute ? " mute," : "",
+	    p->init_error ? " init-error," : "", p->echo ? "" : " no ring,",
+	    p->pools ? " pools," : "", p->may_deadlock ? " may deadlock," : "",
+	    p->slow ? " slow," : "", p->clone ? " clone," : "", p->init.max_write,
+	    p->init.max_pages, p->init.max_background, p->init.flags,
+	    ending_names[p->ending]);
+}

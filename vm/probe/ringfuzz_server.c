@@ -1,0 +1,1169 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * ringfuzz: the server of one round. Its workers each have an io_uring of their
+ * own; entries and the ids of requests are everybody's. What they do to each
+ * other is the point, so there are no locks, and a fault in a worker is taken as
+ * it comes.
+ */
+#include "ringfuzz.h"
+
+#include <pthread.h>
+#include <poll.h>
+#include <sched.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <ucontext.h>
+
+enum {
+	NENT = 64,
+	SLOT = 256 << 10,	/* of the arena: a page of headers, then payload */
+	POOL = 1 << 20,		/* of a queue */
+	RING_SIZE = 128,
+};
+
+/* Far below where the kernel puts mappings by itself: a hole stays a hole. */
+#define ARENA		((uint8_t *)0x200000000ull)
+#define POOLS		((uint8_t *)0x300000000ull)
+#define ASIDE		((uint8_t *)0x400000000ull)
+#define HUGE		((uint8_t *)0x500000000ull)
+
+#define MARK		0x66757a7a00000000ull	/* user_data of what is ours */
+
+/* Of commands with a pool; see Documentation of the ring's later commands */
+struct fuzz_cmd {
+	struct proto_ring_command c;
+	uint64_t pool;
+	uint32_t pool_len;
+	uint32_t reserved;
+};
+
+enum { ADD_QUEUE = 3, ADD_BUFPOOL = 4 };
+
+enum fstate { F_FREE, F_IDLE, F_HELD };
+
+struct fent {
+	atomic_int state;
+	atomic_int worker;	/* whose ring holds its command */
+	unsigned int qid;
+	bool pooled;
+	struct proto_ring_header *h;
+	uint8_t *pay;
+	size_t pay_len;
+	atomic_ullong id;	/* of the request it holds */
+};
+
+struct worker {
+	pthread_t thread;
+	unsigned int index;
+	struct rng rng;
+	struct io_uring u;
+	bool open, sqpoll, defer, sqe128, fixed, buffers;
+	unsigned int pending;
+	uint8_t *out;		/* for replies */
+	sigjmp_buf fault;
+	int fd;			/* /dev/fuse, or a clone of it */
+	struct iovec iov[64][2];
+	unsigned int next_iov;
+};
+
+static const struct plan *plan;
+static struct conn conn;
+static struct fent ents[NENT];
+static struct worker workers[MAX_WORKERS];
+static unsigned int nqueues;
+static size_t payload;
+static atomic_bool enough;
+static atomic_ullong last_interrupt, highest_id;
+static atomic_int hot = -1;	/* an entry whose request all should commit */
+static bool pool_of[MAX_QUEUES];
+static int odd_fds[6];		/* anything but this connection's /dev/fuse */
+static __thread sigjmp_buf *fault_return;
+static struct iovec *edge;	/* an iovec whose successor is not mapped */
+static uint8_t *own_file;	/* a mapping of a file of our own mount */
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+	const ucontext_t *uc = context;
+
+	if (fault_return)
+		siglongjmp(*fault_return, 1);
+	/* not where a fault is to be expected: a mistake of this program */
+	say("server: signal %d at %#llx, address %p", sig,
+	    (unsigned long long)uc->uc_mcontext.gregs[REG_RIP], info->si_addr);
+	_exit(4);
+}
+
+/* --------------------------------------------------------------- memory -- */
+
+static void map_at(uint8_t *at, size_t n)
+{
+	if (mmap(at, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1,
+		 0) == MAP_FAILED)
+		_exit(3);
+}
+
+static uint8_t *slot(unsigned int i)
+{
+	return ARENA + (size_t)i * SLOT;
+}
+
+/* The slots of the first entries stay as they are, so that some traffic goes on. */
+static void play_with_memory(struct rng *r)
+{
+	uint8_t *s = slot(rng_below(r, NENT));
+	size_t part = rng_chance(r, 500) ? 4096 : SLOT, at = rng_chance(r, 300) ? 4096 : 0;
+
+	if (at + part > SLOT)
+		part = SLOT - at;
+	switch (rng_below(r, 8)) {
+	case 0:
+		mprotect(s + at, part, PROT_NONE);
+		break;
+	case 1:
+		mprotect(s + at, part, PROT_READ);
+		break;
+	case 2:
+		munmap(s + at, part);
+		break;
+	case 3:
+		madvise(s, SLOT, MADV_DONTNEED);
+		break;
+	case 4:
+		/* away and back */
+		if (mremap(s, SLOT, SLOT, MREMAP_MAYMOVE | MREMAP_FIXED, ASIDE) == MAP_FAILED)
+			break;
+		sched_yield();
+		mremap(ASIDE, SLOT, SLOT, MREMAP_MAYMOVE | MREMAP_FIXED, s);
+		break;
+	case 5:
+		madvise(s, SLOT, MADV_PAGEOUT);
+		break;
+	case 6: {
+		/* pages of a file, the second half beyond its end */
+		int fd = memfd_create("fuzz", MFD_CLOEXEC);
+
+		if (fd >= 0 && !ftruncate(fd, SLOT / 2))
+			mmap(s, SLOT, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0);
+		if (fd >= 0)
+			close(fd);
+		break;
+	}
+	default:
+		break;
+	}
+	if (rng_chance(r, 500))
+		sched_yield();
+	/* most of them are made good at once, or there would soon be nothing left */
+	if (rng_chance(r, 800))
+		map_at(s, SLOT);
+}
+
+/* ----------------------------------------------------------------- rings -- */
+
+static void worker_ring_close(struct worker *w)
+{
+	unsigned int i;
+
+	if (!w->open)
+		return;
+	w->open = false;
+	io_uring_queue_exit(&w->u);
+	for (i = 0; i < NENT; i++)
+		if (atomic_load(&ents[i].worker) == (int)w->index &&
+		    atomic_load(&ents[i].state) == F_IDLE)
+			atomic_store(&ents[i].state, F_FREE);
+}
+
+/* false: the kernel has no more rings for us at the moment */
+static bool worker_ring_open(struct worker *w)
+{
+	struct io_uring_params p = { .flags = IORING_SETUP_SQE128 };
+	unsigned int kind = plan->sane ? rng_below(&w->rng, 3) * 4 : rng_below(&w->rng, 24);
+	struct iovec reg[2] = { { POOLS, POOL }, { ARENA, SLOT } };
+
+	w->sqpoll = w->defer = w->fixed = w->buffers = false;
+	switch (kind) {
+	case 0:
+	case 1:
+		p.flags |= IORING_SETUP_SQPOLL;
+		p.sq_thread_idle = 20;
+		w->sqpoll = true;
+		break;
+	case 2:
+		p.flags |= IORING_SETUP_CQE32;
+		break;
+	case 3:
+		p.flags &= ~IORING_SETUP_SQE128;
+		break;
+	case 4:
+	case 5:
+	case 6:
+		p.flags |= IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN;
+		w->defer = true;
+		break;
+	case 7:
+		p.flags |= IORING_SETUP_IOPOLL;
+		break;
+	case 9:
+		p.flags |= IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG;
+		break;
+	case 10:
+		p.flags |= IORING_SETUP_SUBMIT_ALL;
+		break;
+	}
+	if (io_uring_queue_init_params(RING_SIZE, &w->u, &p))
+		return false;
+	w->sqe128 = p.flags & IORING_SETUP_SQE128;
+	w->open = true;
+	w->pending = 0;
+	if (rng_chance(&w->rng, 300))
+		w->fixed = !io_uring_register_files(&w->u, &w->fd, 1);
+	/* what is not mapped at the moment cannot be registered */
+	if (!plan->sane && rng_chance(&w->rng, 400))
+		w->buffers = !io_uring_register_buffers(&w->u, reg, 2);
+	return true;
+}
+
+static void worker_submit(struct worker *w)
+{
+	if (!w->pending)
+		return;
+	/* an error here is the kernel's right; it shows in what comes next */
+	io_uring_submit(&w->u);
+	w->pending = 0;
+}
+
+/* A command; NULL when the ring has no room even after a submission */
+static struct io_uring_sqe *worker_cmd(struct worker *w, unsigned int op, unsigned int qid,
+				       uint64_t id, uint64_t user)
+{
+	struct fuzz_cmd cmd = { .c = { .commit_id = id, .queue = qid } };
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&w->u);
+
+	if (!sqe) {
+		worker_submit(w);
+		sqe = io_uring_get_sqe(&w->u);
+		if (!sqe)
+			return NULL;
+	}
+	memset(sqe, 0, w->sqe128 ? 128 : 64);
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->fd = w->fd;
+	if (w->fixed) {
+		sqe->fd = 0;
+		sqe->flags = IOSQE_FIXED_FILE;
+	}
+	sqe->cmd_op = op;
+	sqe->user_data = user;
+	memcpy(sqe->cmd, &cmd, w->sqe128 ? sizeof(cmd) : 16);
+	w->pending++;
+	atomic_fetch_add(&sh->commands, 1);
+	return sqe;
+}
+
+static struct fuzz_cmd *cmd_of(struct io_uring_sqe *sqe)
+{
+	return (struct fuzz_cmd *)sqe->cmd;
+}
+
+/* ---------------------------------------------------------- good commands -- */
+
+static void arrange(struct fent *e, unsigned int i)
+{
+	e->h = (struct proto_ring_header *)slot(i);
+	e->pay = slot(i) + 4096;
+	e->pay_len = payload;
+	e->pooled = false;
+}
+
+static struct io_uring_sqe *good_register(struct worker *w, unsigned int i, unsigned int qid)
+{
+	struct iovec *iov = w->iov[w->next_iov++ % 64];
+	struct fent *e = &ents[i];
+	struct io_uring_sqe *sqe;
+
+	arrange(e, i);
+	e->qid = qid;
+	e->pooled = qid < MAX_QUEUES && pool_of[qid];
+	atomic_store(&e->worker, w->index);
+	atomic_store(&e->state, F_IDLE);
+	iov[0] = (struct iovec){ e->h, sizeof(*e->h) };
+	iov[1] = e->pooled ? (struct iovec){} : (struct iovec){ e->pay, e->pay_len };
+	sqe = worker_cmd(w, PROTO_RING_REGISTER, qid, 0, MARK + i);
+	if (!sqe)
+		return NULL;
+	sqe->addr = (uintptr_t)iov;
+	sqe->len = 2;
+	return sqe;
+}
+
+static struct io_uring_sqe *good_commit(struct worker *w, unsigned int i)
+{
+	struct fent *e = &ents[i];
+
+	atomic_store(&e->worker, w->index);
+	atomic_store(&e->state, F_IDLE);
+	return worker_cmd(w, PROTO_RING_COMMIT_AND_FETCH, e->qid, atomic_load(&e->id), MARK + i);
+}
+
+/* One command at once: its result, or 1 when it is held. Before the workers run. */
+static int at_once(struct worker *w)
+{
+	struct io_uring_cqe *cqe;
+	int res = 1;
+
+	worker_submit(w);
+	if (w->sqpoll)
+		nap_ms(2);
+	io_uring_get_events(&w->u);
+	if (!io_uring_peek_cqe(&w->u, &cqe)) {
+		res = cqe->res;
+		io_uring_cqe_seen(&w->u, cqe);
+	}
+	return res;
+}
+
+static void try_pool(struct worker *w, unsigned int qid)
+{
+	struct io_uring_sqe *sqe = worker_cmd(w, ADD_QUEUE, qid, 0, 0);
+
+	if (!sqe || !w->sqe128 || at_once(w) || qid >= MAX_QUEUES)
+		return;
+	sqe = worker_cmd(w, ADD_BUFPOOL, qid, 0, 0);
+	if (!sqe)
+		return;
+	map_at(POOLS + (size_t)qid * POOL, POOL);
+	cmd_of(sqe)->pool = (uintptr_t)(POOLS + (size_t)qid * POOL);
+	cmd_of(sqe)->pool_len = POOL;
+	pool_of[qid] = !at_once(w);
+}
+
+/* --------------------------------------------------------------- requests -- */
+
+/* Where a request's payload is */
+static uint8_t *payload_of(struct fent *e)
+{
+	if (!e->pooled)
+		return e->pay;
+	return POOLS + (size_t)e->qid * POOL + e->h->part.offset % POOL;
+}
+
+/* Put a reply into the buffers of entry i. May fault. */
+static void prepare_reply(struct worker *w, unsigned int i)
+{
+	struct fent *e = &ents[i];
+	struct fuse_out_header h = {};
+	struct proto_ring_header head;
+	struct req q = { .c = &conn };
+	size_t len = 0, room;
+	uint32_t size;
+	int err;
+
+	memcpy(&head, e->h, sizeof(head));
+	memcpy(&q.h, head.in_out, sizeof(q.h));
+	q.op = head.op_in;
+	q.pay = payload_of(e);
+	q.pay_len = head.part.payload_size;
+	room = e->pay_len < payload ? e->pay_len : payload;
+	/* a second delivery into the same buffers may have spoilt this one */
+	if (q.pay_len > room || q.h.nodeid == 0)
+		err = EIO;
+	else
+		err = fuzz_answer(&conn, &q, w->out, room, &len);
+	h.unique = q.h.unique;
+	h.error = -err;
+	size = err ? 0 : len;
+	h.len = sizeof(h) + size;
+	if (!plan->sane && rng_chance(&w->rng, plan->bad / 2))
+		spoil_reply(&w->rng, &h, &size, w->out, room);
+	len = size < room ? size : room;
+	if (len)
+		memcpy(payload_of(e), w->out, len);
+	memcpy(e->h->in_out, &h, sizeof(h));
+	e->h->part.payload_size = size;
+}
+
+/* Answer the request in entry i, after which another one may come. */
+static void serve(struct worker *w, unsigned int i)
+{
+	struct fent *e = &ents[i];
+	int expected = F_HELD;
+
+	fault_return = &w->fault;
+	if (!sigsetjmp(w->fault, 0))
+		prepare_reply(w, i);
+	fault_return = NULL;
+	if (atomic_compare_exchange_strong(&e->state, &expected, F_IDLE))
+		good_commit(w, i);
+}
+
+static void learn_id(struct worker *w, unsigned int i)
+{
+	struct fent *e = &ents[i];
+
+	fault_return = &w->fault;
+	if (!sigsetjmp(w->fault, 0))
+		atomic_store(&e->id, e->h->part.commit_id);
+	fault_return = NULL;
+	if (atomic_load(&e->id) > atomic_load(&highest_id))
+		atomic_store(&highest_id, atomic_load(&e->id));
+}
+
+static bool is_ours(uint64_t user)
+{
+	return user >= MARK && user < MARK + NENT;
+}
+
+/* Take in what is there. Returns how much. */
+static unsigned int reap(struct worker *w)
+{
+	struct io_uring_cqe *cqe;
+	unsigned int head, n = 0, i, held[RING_SIZE], nheld = 0;
+
+	if (w->defer && (plan->sane || rng_chance(&w->rng, 700)))
+		io_uring_get_events(&w->u);
+	io_uring_for_each_cqe(&w->u, head, cqe) {
+		n++;
+		if (!is_ours(cqe->user_data))
+			continue;
+		i = cqe->user_data - MARK;
+		if (cqe->res < 0) {
+			/* what a commit refused is still the server's: it tries again */
+			atomic_store(&ents[i].state,
+				     cqe->res == -ENOENT && !plan->sane &&
+				     rng_chance(&w->rng, 500) ? F_HELD : F_FREE);
+			continue;
+		}
+		if (nheld < RING_SIZE)
+			held[nheld++] = i;
+		if (nheld == RING_SIZE)
+			break;
+	}
+	io_uring_cq_advance(&w->u, n);
+	for (i = 0; i < nheld; i++) {
+		struct fent *e = &ents[held[i]];
+
+		atomic_fetch_add(&sh->requests, 1);
+		learn_id(w, held[i]);
+		atomic_store(&e->state, F_HELD);
+		if (plan->slow && rng_chance(&w->rng, plan->sane ? 100 : 300))
+			continue;	/* later, see look_after() */
+		if (!plan->sane && rng_chance(&w->rng, 150)) {
+			/* all at once, and not only us */
+			atomic_store(&hot, held[i]);
+			continue;
+		}
+		serve(w, held[i]);
+	}
+	return n;
+}
+
+/* Requests that were held back */
+static void look_after(struct worker *w)
+{
+	unsigned int i, first = rng_below(&w->rng, NENT);
+	int want = atomic_load(&hot);
+
+	if (want >= 0) {
+		/* whoever comes first: of all these commits only one may count */
+		fault_return = &w->fault;
+		if (!sigsetjmp(w->fault, 0) && rng_chance(&w->rng, 500))
+			prepare_reply(w, want);
+		fault_return = NULL;
+		good_commit(w, want);
+		worker_submit(w);
+		if (rng_chance(&w->rng, 500))
+			atomic_store(&hot, -1);
+	}
+	for (i = 0; i < NENT; i++)
+		if (atomic_load(&ents[(first + i) % NENT].state) == F_HELD &&
+		    rng_chance(&w->rng, plan->slow ? 100 : 500))
+			serve(w, (first + i) % NENT);
+}
+
+/* ----------------------------------------------------------- bad commands -- */
+
+static uint64_t some_id(struct worker *w)
+{
+	struct rng *r = &w->rng;
+
+	switch (rng_below(r, 8)) {
+	case 0:
+		return 0;
+	case 1:
+		return atomic_load(&highest_id) + 2 * rng_below(r, 4);	/* to come */
+	case 2:
+		return atomic_load(&highest_id) - 2 * rng_below(r, 8);	/* gone, or elsewhere */
+	case 3:
+		return atomic_load(&last_interrupt) | 1;
+	case 4:
+		return rng_next(r);
+	case 5:
+		return conn.init_unique;
+	default:
+		return atomic_load(&ents[rng_below(r, NENT)].id) ^ (rng_chance(r, 200) ? 1 : 0);
+	}
+}
+
+static unsigned int some_queue(struct worker *w)
+{
+	switch (rng_below(&w->rng, 6)) {
+	case 0:
+		return nqueues;
+	case 1:
+		return rng_below(&w->rng, 65536);
+	default:
+		return rng_below(&w->rng, nqueues);
+	}
+}
+
+static void *some_address(struct worker *w, unsigned int i)
+{
+	struct rng *r = &w->rng;
+
+	switch (rng_below(r, 12)) {
+	case 0:
+		return NULL;
+	case 1:
+		return (void *)1;
+	case 2:
+		return (void *)0xffff888000000000ull;
+	case 3:
+		return (void *)0x00007ffffffff000ull;	/* the last page, which is never there */
+	case 4:
+		return (void *)rng_next(r);
+	case 5:
+		return slot(i) + rng_below(r, 4096);
+	case 6:
+		return slot(i) + SLOT - rng_below(r, 300);	/* into the next slot */
+	case 7:
+		return HUGE;				/* in a huge page */
+	case 8:
+		return (void *)(uintptr_t)server_main;	/* code: read-only */
+	case 9:
+		return own_file ? own_file : slot(i);
+	default:
+		return slot(rng_below(r, NENT)) + (rng_chance(r, 500) ? 4096 : 0);
+	}
+}
+
+static size_t some_length(struct worker *w)
+{
+	static const size_t sizes[] = { 0, 1, 287, 288, 289, 4096, 1ul << 31, 1ul << 32,
+					1ul << 47, SIZE_MAX, (size_t)1 << 63, 1ul << 62 };
+
+	switch (rng_below(&w->rng, 3)) {
+	case 0:
+		return sizes[rng_below(&w->rng, 12)];
+	case 1:
+		return payload + rng_below(&w->rng, 3) - 1;
+	default:
+		return rng_next(&w->rng) >> rng_below(&w->rng, 64);
+	}
+}
+
+/* One thing wrong with the buffers of a REGISTER, which may well be accepted */
+static void spoil_buffers(struct worker *w, struct io_uring_sqe *sqe, unsigned int i)
+{
+	struct iovec *iov = (struct iovec *)(uintptr_t)sqe->addr;
+	struct fent *e = &ents[i];
+	struct rng *r = &w->rng;
+	unsigned int which = rng_below(r, 2);
+
+	switch (rng_below(r, 9)) {
+	case 0:
+		sqe->addr = (uintptr_t)some_address(w, i);
+		return;
+	case 1:
+		sqe->addr = (uintptr_t)edge;
+		edge[0] = iov[0];
+		return;
+	case 2:
+		sqe->len = rng_chance(r, 500) ? rng_below(r, 5) : rng_next(r);
+		return;
+	case 3:
+		iov[which].iov_base = some_address(w, i);
+		break;
+	case 4:
+		iov[which].iov_len = some_length(w);
+		break;
+	case 5:
+		iov[1].iov_base = iov[0].iov_base;	/* both the same */
+		break;
+	case 6:
+		iov[1].iov_base = (uint8_t *)iov[0].iov_base + rng_below(r, 400);
+		break;
+	case 7:
+		/* half of it is not there */
+		munmap(slot(i) + 4096 + payload / 8192 * 4096, 4096);
+		break;
+	default:
+		/* the headers across two pages, of which one cannot be written */
+		iov[0].iov_base = slot(i) + 4096 - rng_below(r, 288);
+		mprotect(slot(i) + (rng_chance(r, 500) ? 4096 : 0), 4096,
+			 rng_chance(r, 500) ? PROT_READ : PROT_NONE);
+	}
+	e->h = iov[0].iov_base;
+	e->pay = iov[1].iov_base;
+	e->pay_len = iov[1].iov_len;
+}
+
+/* One thing wrong with the SQE itself */
+static void spoil_sqe(struct worker *w, struct io_uring_sqe *sqe)
+{
+	static const unsigned int ops[] = { 0, 1, 2, 3, 4, 5, 6, 0x10000, 0xffffffff };
+	struct rng *r = &w->rng;
+	size_t size = w->sqe128 ? 80 : 16;
+
+	switch (rng_below(r, 17)) {
+	case 0:
+		sqe->cmd_op = ops[rng_below(r, 9)];
+		break;
+	case 1:
+		sqe->__pad1 = rng_next(r);
+		break;
+	case 2:
+		sqe->ioprio = rng_next(r);
+		break;
+	case 3:
+		sqe->uring_cmd_flags = rng_chance(r, 700) ? 1 : rng_next(r);
+		sqe->buf_index = rng_chance(r, 700) ? rng_below(r, 4) : rng_next(r);
+		break;
+	case 4:
+		sqe->buf_index = rng_next(r);
+		break;
+	case 5:
+		sqe->flags |= IOSQE_ASYNC;
+		break;
+	case 6:
+		sqe->flags |= rng_chance(r, 500) ? IOSQE_IO_LINK : IOSQE_IO_HARDLINK;
+		break;
+	case 7:
+		sqe->flags |= IOSQE_IO_DRAIN;
+		break;
+	case 8:
+		sqe->flags ^= IOSQE_FIXED_FILE;
+		if (rng_chance(r, 300))
+			sqe->fd = rng_next(r);
+		break;
+	case 9:
+		sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+		break;
+	case 10:
+		sqe->flags = rng_next(r);
+		break;
+	case 11:
+		sqe->personality = rng_next(r);
+		break;
+	case 12:
+		sqe->splice_fd_in = rng_next(r);
+		break;
+	case 13:
+		sqe->flags &= ~IOSQE_FIXED_FILE;
+		sqe->fd = odd_fds[rng_below(r, 6)];
+		break;
+	case 14:
+		rng_bytes(r, sqe->cmd, size);
+		break;
+	case 15:
+		((uint8_t *)sqe->cmd)[rng_below(r, size)] = rng_next(r);
+		break;
+	default:
+		rng_bytes(r, (uint8_t *)sqe + 4, (w->sqe128 ? 128 : 64) - 4);
+		sqe->fd = w->fd;
+		sqe->cmd_op = 1 + rng_below(r, 4);
+		sqe->flags = 0;
+	}
+}
+
+static void bad_pool(struct worker *w)
+{
+	struct rng *r = &w->rng;
+	unsigned int op = rng_chance(r, 500) ? ADD_QUEUE : ADD_BUFPOOL;
+	struct io_uring_sqe *sqe = worker_cmd(w, op, some_queue(w), 0, 0);
+
+	if (!sqe || !w->sqe128)
+		return;
+	if (rng_chance(r, 500))
+		cmd_of(sqe)->c.flags = rng_chance(r, 500) ? 1 : rng_next(r);
+	if (op == ADD_QUEUE)
+		return;
+	cmd_of(sqe)->pool = (uintptr_t)(rng_chance(r, 500) ? POOLS : some_address(w, 0));
+	cmd_of(sqe)->pool_len = rng_chance(r, 500) ? POOL : rng_next(r);
+	if (rng_chance(r, 100))
+		cmd_of(sqe)->reserved = rng_next(r);
+	if (rng_chance(r, 400)) {
+		sqe->uring_cmd_flags = 1;
+		sqe->buf_index = rng_below(r, 3);
+	}
+}
+
+static void cancel(struct worker *w)
+{
+	struct rng *r = &w->rng;
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&w->u);
+
+	if (!sqe)
+		return;
+	memset(sqe, 0, w->sqe128 ? 128 : 64);
+	sqe->opcode = IORING_OP_ASYNC_CANCEL;
+	sqe->addr = MARK + rng_below(r, NENT);
+	sqe->cancel_flags = rng_below(r, 32);
+	sqe->fd = rng_chance(r, 500) ? w->fd : -1;
+	w->pending++;
+}
+
+static void bad_command(struct worker *w)
+{
+	struct rng *r = &w->rng;
+	unsigned int i = rng_below(r, NENT);
+	struct io_uring_sqe *sqe;
+
+	switch (rng_below(r, 12)) {
+	case 0:
+	case 1:
+		sqe = good_register(w, i, rng_below(r, nqueues));
+		if (sqe)
+			spoil_buffers(w, sqe, i);
+		break;
+	case 2:
+		sqe = good_register(w, i, some_queue(w));
+		if (sqe)
+			spoil_sqe(w, sqe);
+		break;
+	case 3:
+		/* whatever the entry is doing: a second one with the same buffers */
+		good_register(w, i, rng_below(r, nqueues));
+		break;
+	case 4:
+	case 5:
+		worker_cmd(w, PROTO_RING_COMMIT_AND_FETCH, some_queue(w), some_id(w), MARK + i);
+		break;
+	case 6:
+	case 7:
+		sqe = worker_cmd(w, PROTO_RING_COMMIT_AND_FETCH, ents[i].qid,
+				 atomic_load(&ents[i].id), MARK + i);
+		if (sqe)
+			spoil_sqe(w, sqe);
+		break;
+	case 8:
+		/* the same commit several times, with and without a worker of io_uring's */
+		good_commit(w, i);
+		sqe = good_commit(w, i);
+		if (sqe)
+			sqe->flags |= IOSQE_ASYNC;
+		break;
+	case 9:
+		bad_pool(w);
+		break;
+	case 10:
+		play_with_memory(r);
+		break;
+	default:
+		cancel(w);
+	}
+}
+
+/* ---------------------------------------------------------------- threads -- */
+
+static void look_for_work(struct worker *w)
+{
+	struct pollfd p = { .fd = w->u.ring_fd, .events = POLLIN };
+
+	poll(&p, 1, 1 + rng_below(&w->rng, 3));
+}
+
+/* One free entry more, for a queue that may have none left */
+static void add_entry(struct worker *w)
+{
+	unsigned int i = rng_below(&w->rng, NENT);
+	int expected = F_FREE;
+
+	if (atomic_compare_exchange_strong(&ents[i].state, &expected, F_IDLE)) {
+		map_at(slot(i), SLOT);
+		good_register(w, i, rng_below(&w->rng, nqueues));
+	}
+}
+
+/* Each worker brings the entries of its share, for all queues together depth ones. */
+static void fill_ring(struct worker *w)
+{
+	unsigned int i, q;
+
+	for (q = 0; plan->pools && !w->index && q < nqueues; q++)
+		if (rng_chance(&w->rng, 500))
+			try_pool(w, q);
+	for (i = w->index; i < plan->depth * nqueues && i < NENT; i += plan->workers)
+		good_register(w, i, i % nqueues);
+	worker_submit(w);
+}
+
+static void *work(void *arg)
+{
+	struct worker *w = arg;
+	struct rng *r = &w->rng;
+	unsigned int n;
+
+	if (rng_chance(r, 500))
+		pin(w->index % online_cpus());
+	if (!plan->mute && !plan->early && worker_ring_open(w))
+		fill_ring(w);
+	while (!atomic_load(&enough)) {
+		if (!w->open && !worker_ring_open(w)) {
+			nap_ms(5);
+			continue;
+		}
+		n = reap(w);
+		look_after(w);
+		if (!plan->sane && rng_chance(r, plan->bad)) {
+			unsigned int burst = 1 + rng_below(r, 32);
+
+			while (burst--)
+				bad_command(w);
+		}
+		if (!plan->sane && rng_chance(r, 300))
+			add_entry(w);
+		worker_submit(w);
+		/* what is stuck, drained or linked away goes with its ring */
+		if (!plan->sane && rng_chance(r, 4)) {
+			worker_ring_close(w);
+			continue;
+		}
+		if (!n && !(w->defer && reap(w)))
+			look_for_work(w);
+	}
+	return NULL;
+}
+
+/* Notifications: most are about what does not exist. */
+static void notify(struct rng *r, int fd)
+{
+	struct {
+		struct fuse_out_header h;
+		uint8_t body[256];
+	} m = {};
+	size_t n = rng_below(r, sizeof(m.body));
+
+	m.h.error = rng_below(r, 10);
+	/* these wait for pages, which may wait for us */
+	if (!plan->may_deadlock && m.h.error != FUSE_NOTIFY_POLL && m.h.error != 7)
+		return;
+	rng_bytes(r, m.body, n);
+	if (rng_chance(r, 500))
+		((uint64_t *)m.body)[0] = 0x100000 + rng_below(r, 0x10000);
+	m.h.len = sizeof(m.h) + n;
+	if (write(fd, &m, m.h.len) < 0)
+		errno = 0;
+}
+
+static void device_reply(int fd, struct fuse_out_header *h, uint8_t *data,
+			 uint32_t size, size_t room)
+{
+	struct iovec v[2] = { { h, sizeof(*h) }, { data, size < room ? size : room } };
+
+	h->len = sizeof(*h) + size;
+	if (writev(fd, v, v[1].iov_len ? 2 : 1) < 0)
+		errno = 0;
+}
+
+/* Requests by read(): those before the ring is ready, forgets, interrupts */
+static void *device(void *arg)
+{
+	static const struct { uint32_t op, len; } names[] = {
+		{ FUSE_LOOKUP, 0 }, { FUSE_READLINK, 0 }, { FUSE_SYMLINK, 0 }, { FUSE_UNLINK, 0 },
+		{ FUSE_RMDIR, 0 }, { FUSE_REMOVEXATTR, 0 }, { FUSE_STATFS, 0 },
+	};
+	struct rng r = rng_fork(plan->seed, 50);
+	size_t room = 1 << 20;
+	uint8_t *in = malloc(room + 8192), *out = malloc(room + 8192);
+	struct fuse_in_header *h = (struct fuse_in_header *)in;
+	struct pollfd p = { .fd = conn.fd, .events = POLLIN };
+	unsigned int i;
+
+	(void)arg;
+	if (!in || !out)
+		return NULL;
+	while (!atomic_load(&enough)) {
+		struct fuse_out_header o = {};
+		struct req q = { .c = &conn };
+		size_t len = 0;
+		uint32_t size;
+		ssize_t n;
+
+		poll(&p, 1, 5);
+		if (p.revents & POLLERR)
+			nap_ms(2);
+		n = read(conn.fd, in, room + 8192);
+		if (!plan->sane && rng_chance(&r, plan->bad / 4))
+			notify(&r, conn.fd);
+		if (n < (ssize_t)sizeof(*h))
+			continue;
+		if (h->opcode == FUSE_FORGET || h->opcode == FUSE_BATCH_FORGET)
+			continue;
+		o.unique = h->unique;
+		if (h->opcode == FUSE_INTERRUPT) {
+			atomic_store(&last_interrupt, ((struct fuse_interrupt_in *)(h + 1))->unique);
+			if (plan->sane || rng_chance(&r, 700))
+				continue;
+			o.error = rng_chance(&r, 500) ? -EAGAIN : -ENOSYS;
+			device_reply(conn.fd, &o, out, 0, 0);
+			continue;
+		}
+		q.h = *h;
+		q.op = h + 1;
+		q.pay = (uint8_t *)(h + 1);
+		q.pay_len = n - sizeof(*h);
+		for (i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+			if (names[i].op == h->opcode)
+				break;
+		if (h->opcode == FUSE_WRITE) {
+			q.pay += sizeof(struct fuse_write_in);
+			q.pay_len -= sizeof(struct fuse_write_in);
+		} else if (h->opcode == FUSE_IOCTL) {
+			q.pay += sizeof(struct fuse_ioctl_in);
+			q.pay_len -= sizeof(struct fuse_ioctl_in);
+		}
+		o.error = -fuzz_answer(&conn, &q, out, room, &len);
+		size = o.error ? 0 : len;
+		if (!plan->sane && rng_chance(&r, plan->bad / 2))
+			spoil_reply(&r, &o, &size, out, room);
+		if (!plan->sane && rng_chance(&r, plan->bad / 8))
+			o.unique = atomic_load(&highest_id);	/* one of the ring's */
+		device_reply(conn.fd, &o, out, size, room);
+	}
+	return NULL;
+}
+
+/* A mapping of a file that we serve ourselves, as a buffer: may wait for itself */
+static void *map_own(void *arg)
+{
+	char path[PATH_MAX + 8];
+	void *p;
+	int fd;
+
+	(void)arg;
+	snprintf(path, sizeof(path), "%s/f0", conn.mnt);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0)
+		return NULL;
+	p = mmap(NULL, FILE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p != MAP_FAILED)
+		own_file = p;
+	close(fd);
+	return NULL;
+}
+
+/* ------------------------------------------------------------------ start -- */
+
+static bool answer_init(void)
+{
+	struct {
+		struct fuse_in_header h;
+		struct fuse_init_in in;
+		uint8_t more[8192];
+	} in;
+	struct {
+		struct fuse_out_header h;
+		struct fuse_init_out out;
+	} out = {};
+	struct pollfd p = { .fd = conn.fd, .events = POLLIN };
+	const struct init_opts *o = &plan->init;
+
+	if (poll(&p, 1, PATIENCE * 1000) != 1 ||
+	    read(conn.fd, &in, sizeof(in)) < (ssize_t)sizeof(in.h) + 16 ||
+	    in.h.opcode != FUSE_INIT)
+		return false;
+	conn.init = in.in;
+	conn.init_unique = in.h.unique;
+	conn.offered = (in.in.flags & FUSE_INIT_EXT) && (in.in.flags2 & RING_INIT_FLAG2);
+	conn.max_write = o->max_write;
+	conn.max_pages = o->max_pages ? o->max_pages : 32;
+	payload = payload_size(&conn);
+	if (plan->mute)
+		return true;
+	out.h.unique = in.h.unique;
+	out.h.error = plan->init_error ? -EIO : 0;
+	out.h.len = plan->init_error ? sizeof(out.h) : sizeof(out);
+	out.out.major = 7;
+	out.out.minor = in.in.minor < 42 ? in.in.minor : 42;
+	out.out.max_readahead = in.in.max_readahead;
+	out.out.flags = FUSE_INIT_EXT | FUSE_BIG_WRITES | FUSE_ASYNC_READ |
+			FUSE_PARALLEL_DIROPS | o->flags;
+	if (o->max_pages) {
+		out.out.flags |= FUSE_MAX_PAGES;
+		out.out.max_pages = o->max_pages;
+	}
+	out.out.flags2 = o->flags2 | (conn.offered && plan->echo ? RING_INIT_FLAG2 : 0);
+	out.out.max_background = o->max_background;
+	out.out.max_write = conn.max_write;
+	out.out.time_gran = 1;
+	return write(conn.fd, &out, out.h.len) == (ssize_t)out.h.len;
+}
+
+static void open_odd_fds(void)
+{
+	int p[2];
+
+	odd_fds[0] = open("/dev/fuse", O_RDWR | O_CLOEXEC);	/* not mounted */
+	odd_fds[1] = open("/dev/null", O_RDWR | O_CLOEXEC);
+	odd_fds[2] = memfd_create("odd", MFD_CLOEXEC);
+	if (pipe2(p, O_CLOEXEC))
+		p[0] = -1;
+	odd_fds[3] = p[0];
+	odd_fds[4] = 999;	/* not open */
+	odd_fds[5] = -1;
+}
+
+static void start_threads(void)
+{
+	pthread_attr_t attr;
+	unsigned int i;
+	pthread_t t;
+
+	pthread_attr_init(&attr);
+	pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+	if (pthread_create(&t, &attr, device, NULL))
+		_exit(3);
+	for (i = 0; i < plan->workers; i++)
+		if (pthread_create(&workers[i].thread, NULL, work, &workers[i]))
+			_exit(3);
+	if (plan->may_deadlock)
+		pthread_create(&t, &attr, map_own, NULL);
+}
+
+/* Before its INIT is answered a connection is to refuse everything. */
+static void too_early(struct worker *w)
+{
+	unsigned int i;
+
+	if (!w->open && !worker_ring_open(w))
+		return;
+	for (i = 0; i < 50; i++)
+		bad_command(w);
+	worker_submit(w);
+	/* a ring may be for the one thread that made it */
+	worker_ring_close(w);
+}
+
+/* What was asked for by the director. Returns when the rest is up to it. */
+static void see_to(enum ending e)
+{
+	unsigned int i;
+	pid_t pid;
+
+	switch (e) {
+	case END_THREADS:
+		atomic_store(&enough, true);
+		for (i = 0; i < plan->workers; i++)
+			pthread_join(workers[i].thread, NULL);
+		nap_ms(20);
+		_exit(0);
+	case END_CLOSE:
+		for (i = 0; i < plan->workers; i++)
+			if (workers[i].open)
+				close(workers[i].u.ring_fd);
+		nap_ms(20);
+		_exit(0);
+	case END_MUNMAP:
+		munmap(ARENA, (size_t)NENT * SLOT);
+		munmap(POOLS, (size_t)MAX_QUEUES * POOL);
+		nap_ms(50);
+		_exit(0);
+	case END_EXEC:
+		execl("/proc/self/exe", "ringfuzz", "sleep", NULL);
+		_exit(3);
+	case END_FORK:
+		/* the child has the rings, and a copy of the memory */
+		pid = fork();
+		if (pid)
+			return;
+		/* it is the only thread here: the others' rings are his now */
+		for (i = 0; i < plan->workers; i++) {
+			unsigned int n;
+
+			for (n = 0; n < 20 && workers[i].open; n++) {
+				good_commit(&workers[i], rng_below(&workers[i].rng, NENT));
+				worker_submit(&workers[i]);
+				reap(&workers[i]);
+			}
+		}
+		for (;;)
+			pause();
+	case END_EXIT:
+		_exit(0);
+	default:
+		return;
+	}
+}
+
+void server_main(const struct plan *p)
+{
+	struct sigaction fault = { .sa_sigaction = on_fault,
+				   .sa_flags = SA_NODEFER | SA_SIGINFO };
+	struct rng r = rng_fork(p->seed, 10);
+	unsigned int i;
+	uint8_t *two;
+	int event;
+
+	plan = p;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	setpgid(0, 0);
+	sigaction(SIGSEGV, &fault, NULL);
+	sigaction(SIGBUS, &fault, NULL);
+	nqueues = possible_cpus();
+	map_at(ARENA, (size_t)NENT * SLOT);
+	/* a mapping at the pools' place, or registering buffers there fails */
+	map_at(POOLS, POOL);
+	map_at(HUGE, 4 << 20);
+	madvise(HUGE, 4 << 20, MADV_HUGEPAGE);
+	two = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	munmap(two + 4096, 4096);
+	edge = (struct iovec *)(two + 4096) - 1;
+	for (i = 0; i < NENT; i++)
+		arrange(&ents[i], i);
+
+	conn_mount(&conn);
+	alarm(0);
+	conn.data = malloc(FILE_SIZE);
+	if (!conn.data)
+		_exit(3);
+	fill_pattern(conn.data, FILE_SIZE, 0);
+	open_odd_fds();
+	for (i = 0; i < p->workers; i++) {
+		workers[i].index = i;
+		workers[i].rng = rng_fork(p->seed, 20 + i);
+		workers[i].fd = conn.fd;
+		workers[i].out = malloc(1 << 20);
+		if (p->clone && rng_chance(&r, 500)) {
+			uint32_t from = conn.fd;
+			int fd = open("/dev/fuse", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+			if (fd >= 0 && !ioctl(fd, FUSE_DEV_IOC_CLONE, &from))
+				workers[i].fd = fd;
+		}
+	}
+	payload = 4096 * 33;
+	atomic_store(&sh->mounted, 1);
+	if (p->early)
+		too_early(&workers[0]);
+	if (!answer_init()) {
+		/* ended by the director meanwhile */
+		for (;;)
+			pause();
+	}
+	start_threads();
+	atomic_store(&sh->running, 1);
+	for (;;) {
+		event = atomic_exchange(&sh->event, 0);
+		if (event)
+			see_to(event - 1);
+		nap_ms(1);
+	}
+}
