@@ -27,6 +27,7 @@ STAGES = (
     'harness.build',
     'harness.handson',
     'harness.vmtest',
+    'harness.bench.command',
     'harness.breakages',
     'harness.report',
     'harness.housekeeping',

@@ -1,0 +1,243 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What is measured, and what is to be reached. Data; the numbers of the goals are from issue 3.
+
+Names are MEASURE/WORKLOAD, such as cost/randread-4k; BENCH= takes patterns of them.
+"""
+
+from __future__ import annotations
+
+import enum
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.errors import UsageError
+
+MIB = 1 << 20
+
+
+class Measure(enum.StrEnum):
+    """How a figure comes about."""
+
+    COST = 'cost'  # instructions of the whole system, counted by the emulator: repeats exactly
+    THROUGHPUT = 'throughput'  # wall clock in a guest with several CPUs
+    NATIVE = 'native'  # wall clock on this very machine, with its own kernel
+
+
+class Side(enum.StrEnum):
+    """How requests travel."""
+
+    DEV = 'dev'
+    NOSPLICE = 'nosplice'
+    RING = 'ring'
+
+    @property
+    def label(self) -> str:
+        return {'dev': 'device', 'nosplice': 'device, no splice', 'ring': 'ring'}[self.value]
+
+    @property
+    def transport(self) -> str:
+        """For run-bench."""
+        return 'ring' if self is Side.RING else 'dev'
+
+
+class Load(enum.StrEnum):
+    """The program that makes the load."""
+
+    FSLOAD = 'fsload'
+    FIO = 'fio'
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A limit for the ring's own figure (`a`) or for its ratio to the other side's."""
+
+    limit: float
+    figure: str = 'a'  # or ratio
+    at_least: bool = False
+    # Two kernels or servers side by side: what differs by less than the noise is not worse.
+    within_spread: bool = False
+
+    @property
+    def text(self) -> str:
+        sign = '≥' if self.at_least else '≤'
+        noise = ' (± spread)' if self.within_spread else ''
+        return f'{"" if self.figure == "a" else "ratio "}{sign} {self.limit:g}{noise}'
+
+    def met(self, a: float, ratio: float, spread: float) -> bool:
+        value = a if self.figure == 'a' else ratio
+        slack = spread / 2 if self.within_spread else 0.0
+        return value >= self.limit - slack if self.at_least else value <= self.limit + slack
+
+
+@dataclass(frozen=True)
+class Workload:
+    """One row."""
+
+    measure: Measure
+    name: str
+    title: str
+    load: Load
+    words: tuple[str, ...]  # of the load's command line; {mountpoint} is the mount
+    files: tuple[tuple[str, int], ...]  # prepared in the source: name and bytes
+    buffered: bool  # through the page cache
+    bandwidth: bool  # bytes count, not operations (throughput only)
+    requests: float  # FUSE requests that an operation needs at the very least: for the proof
+    goal: Goal
+    # The ring against the same of another kernel or server
+    beside: Goal
+
+    @property
+    def key(self) -> str:
+        return f'{self.measure}/{self.name}'
+
+    @property
+    def sides(self) -> tuple[Side, ...]:
+        if self.measure is Measure.COST:
+            return (Side.DEV, Side.NOSPLICE, Side.RING)
+        return (Side.DEV, Side.RING)
+
+    @property
+    def unit(self) -> str:
+        if self.measure is Measure.COST:
+            return 'thousands of instructions per operation'
+        return 'MB/s' if self.bandwidth else 'operations/s'
+
+    @property
+    def definition(self) -> str:
+        """Figures of one row are comparable while this stays the same."""
+        files = ' '.join(f'{name}:{size}' for name, size in self.files)
+        return f'{self.load} {" ".join(self.words)}; files {files}'
+
+
+# --- measure one: deterministic cost ---------------------------------------------------------------
+
+_NOT_MORE = Goal(1.0, 'ratio', within_spread=True)
+_LESS = Goal(0.99, 'ratio')
+
+
+def _cost(
+    name: str, title: str, words: str, goal: Goal, *, mib: int = 0, requests: float = 1.0, buffered: bool = False
+) -> Workload:
+    return Workload(
+        Measure.COST,
+        name,
+        title,
+        Load.FSLOAD,
+        tuple(words.split()),
+        (('data', mib * MIB),) if mib else (),
+        buffered,
+        False,
+        requests,
+        goal,
+        _LESS if name.endswith('qd32') else _NOT_MORE,
+    )
+
+
+_DATA = '{mountpoint}/data'
+
+COSTS = (
+    _cost('randread-4k', '4 KiB random read, direct, QD1',
+          f'randread --size=4096 --count=4000 --direct {_DATA}', Goal(18), mib=64),
+    _cost('randwrite-4k', '4 KiB random write, direct, QD1',
+          f'randwrite --size=4096 --count=4000 --direct {_DATA}', Goal(19), mib=64),
+    _cost('randread-4k-qd32', '4 KiB random read, direct, QD32, per request',
+          f'randread --size=4096 --count=8000 --depth=32 --direct {_DATA}', Goal(15), mib=64),
+    _cost('read-1m', '1 MiB sequential read, direct',
+          f'read --size=1048576 --count=60 --direct {_DATA}', Goal(1900), mib=64),
+    _cost('write-1m', '1 MiB sequential write, direct',
+          f'write --size=1048576 --count=60 --direct {_DATA}', Goal(1850), mib=64),
+    # Read once: the second time it would come from the page cache. Read-ahead joins operations.
+    _cost('read-128k-buffered', '128 KiB sequential read, buffered',
+          f'read --size=131072 --count=300 {_DATA}', Goal(400), mib=64, requests=1 / 16, buffered=True),
+    _cost('meta', 'create + stat + unlink of a small file',
+          'meta --count=800 {mountpoint}', Goal(0.75, 'ratio'), requests=3.0),
+)  # fmt: skip
+
+
+# --- measure two: parallel throughput --------------------------------------------------------------
+
+_NOT_SLOWER = Goal(1.0, 'ratio', at_least=True, within_spread=True)
+_FASTER = Goal(1.01, 'ratio', at_least=True)
+_SECONDS = 3  # of a random load
+_FIO = (
+    '--output-format=json --group_reporting --name=bench --directory={mountpoint} '
+    '--filename_format=data.$jobnum --overwrite=1 --randrepeat=1 --norandommap'
+)
+
+
+def _fio(
+    measure: Measure, name: str, title: str, words: str, goal: float,
+    *, jobs: int, mib: int, requests: float = 1.0, buffered: bool = False,
+) -> Workload:  # fmt: skip
+    return Workload(
+        measure,
+        name,
+        title,
+        Load.FIO,
+        tuple(f'{_FIO} --numjobs={jobs} --size={mib}m {words}'.split()),
+        tuple((f'data.{number}', mib * MIB) for number in range(jobs)),
+        buffered,
+        buffered,
+        requests,
+        Goal(goal, 'ratio', at_least=True),
+        _FASTER if 'qd' in name else _NOT_SLOWER,
+    )
+
+
+def _parallel(measure: Measure) -> tuple[Workload, ...]:
+    # A machine is about ten times faster than an emulated one, and so needs more to do.
+    scale = 8 if measure is Measure.NATIVE else 1
+    random = f'--direct=1 --bs=4k --time_based --runtime={_SECONDS} --ramp_time=1'
+    # --invalidate: what preparing or an earlier run left in the page cache does not count
+    whole = '--direct=0 --bs=128k --ioengine=psync --invalidate=1'
+    rows = [
+        _fio(measure, f'randread-4k-qd{depth}', f'4 KiB random read, direct, 1 job, QD{depth}',
+             f'--rw=randread {random} --ioengine=libaio --iodepth={depth}', 1.6, jobs=1, mib=64)
+        for depth in (32, 64)
+    ]  # fmt: skip
+    rows.append(
+        _fio(measure, 'randwrite-4k-4jobs', '4 KiB random write, direct, 4 jobs',
+             f'--rw=randwrite {random} --ioengine=psync', 1.4, jobs=4, mib=16)
+    )  # fmt: skip
+    for kind in ('read', 'write'):
+        for jobs, who in ((1, '1 job'), (8, '8 jobs')):
+            rows.append(
+                _fio(measure, f'{kind}-buffered-{jobs}', f'sequential {kind}, buffered, {who}',
+                     f'--rw={kind} {whole}', 1.2, jobs=jobs, mib=192 * scale // jobs,
+                     requests=1 / 16 if kind == 'read' else 1 / 8, buffered=True)
+            )  # fmt: skip
+    rows.append(
+        Workload(
+            measure,
+            'meta-4',
+            'create + stat + unlink, 4 processes',
+            Load.FSLOAD,
+            ('meta', f'--count={1500 * scale}', '--jobs=4', '{mountpoint}'),
+            (),
+            False,
+            False,
+            3.0,
+            Goal(1.5, 'ratio', at_least=True),
+            _NOT_SLOWER,
+        )
+    )
+    return tuple(rows)
+
+
+THROUGHPUTS = _parallel(Measure.THROUGHPUT)
+NATIVES = _parallel(Measure.NATIVE)
+
+
+def select(patterns: Sequence[str], native: bool = False) -> tuple[Workload, ...]:
+    """Rows by pattern (none: all). UsageError for a pattern that fits none."""
+    rows = (*COSTS, *THROUGHPUTS, *(NATIVES if native else ()))
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(row.key, pattern) for row in rows):
+            hint = 'there are ' + ' '.join(row.key for row in rows)
+            if any(fnmatch.fnmatchcase(row.key, pattern) for row in NATIVES):
+                hint = 'rows of native/ need NATIVE=1 (--native)'
+            raise UsageError(f'no row fits {pattern}', hint=hint)
+    return tuple(
+        row for row in rows if not patterns or any(fnmatch.fnmatchcase(row.key, pattern) for pattern in patterns)
+    )
