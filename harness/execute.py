@@ -4,7 +4,10 @@
 from __future__ import annotations
 
 import math
+import os
+import shlex
 import time
+from collections.abc import Mapping
 
 from harness.allowlist import AllowList
 from harness.check import Check
@@ -20,6 +23,8 @@ AFTER_ABORT = 5.0  # time given to a hanging check once its connections are abor
 MARK_LIMIT = 2.0  # until the end mark is on the console; printed before run-check ends
 
 RUN_CHECK = '/lab/guest/run-check --section {section} --check {name} --seed {seed} --timeout {limit}'
+# What the host's environment says to checks: how long those that find things by chance go on.
+FOR_CHECKS = 'FUZZ_'
 _ABORT = 'for f in /sys/fs/fuse/connections/*/abort; do [ -f $f ] && echo 1 >$f; done'
 
 
@@ -66,10 +71,20 @@ def must_replace(result: CheckResult, evidence: Evidence) -> bool:
     return result.reason.startswith('cannot be run properly')
 
 
+def variables(environment: Mapping[str, str]) -> str:
+    """Shell command that sets in the guest what is meant for checks; empty when nothing is."""
+    words = [
+        f'{name}={shlex.quote(value)}' for name, value in sorted(environment.items()) if name.startswith(FOR_CHECKS)
+    ]
+    return f'export {" ".join(words)}; ' if words else ''
+
+
 def _attempt(guest: Guest, check: Check, section: str, seed: int, limit: float, factor: float, first: int) -> Evidence:
     # Its own limit is only a second line of defence: at ours the hang is looked at before it is ended.
     inner = math.ceil(limit + 30 * factor)
-    command = 'exec ' + RUN_CHECK.format(section=section, name=check.name, seed=seed, limit=inner)
+    command = (
+        variables(os.environ) + 'exec ' + RUN_CHECK.format(section=section, name=check.name, seed=seed, limit=inner)
+    )
     fatal_since: list[float] = []
 
     def failed() -> bool:

@@ -14,7 +14,7 @@ from test_check import make
 from harness.allowlist import AllowList
 from harness.check import parse
 from harness.console import Kind
-from harness.execute import run_check
+from harness.execute import run_check, variables
 from harness.verdict import CheckResult, Verdict
 
 OOPS = (Path(__file__).parent / 'console' / 'oops.log').read_bytes()
@@ -92,3 +92,9 @@ def test_runner_that_says_nothing(tmp_path: Path, status: int) -> None:
     result, _ = run(tmp_path, Script(stderr='bash: no such file\n', status=status))
     assert result.verdict is Verdict.FAIL
     assert 'no such file' in result.stderr
+
+
+def test_only_variables_for_checks_reach_the_guest_and_are_quoted() -> None:
+    found = variables({'HOME': '/root', 'FUZZ_SEED': '7', 'FUZZ_COMMANDS': '1; reboot'})
+    assert found == "export FUZZ_COMMANDS='1; reboot' FUZZ_SEED=7; "
+    assert variables({'HOME': '/root'}) == ''

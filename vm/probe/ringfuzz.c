@@ -9,6 +9,7 @@
 
 static const char usage[] =
 	"usage: ringfuzz run|deaths [OPTION...]    ($MNT: mount point)\n"
+	"       ringfuzz flood N   registers N entries and holds them until its input ends\n"
 	"    run                hostile servers\n"
 	"    deaths             good servers, which die; data and the kernel's memory are verified\n"
 	"    --seed N           of the first round; each further one has the next number\n"
@@ -86,6 +87,8 @@ int main(int argc, char **argv)
 	if (argc == 2 && !strcmp(argv[1], "sleep"))
 		for (;;)
 			pause();	/* what a server has become by exec */
+	if (argc == 3 && !strcmp(argv[1], "flood"))
+		return flood(strtoul(argv[2], NULL, 0));
 	if (argc < 2 || (strcmp(argv[1], "run") && strcmp(argv[1], "deaths"))) {
 		fputs(usage, stderr);
 		return 2;

@@ -20,6 +20,7 @@ enum {
 	MAX_WORKERS = 4,
 	MAX_CALLERS = 6,
 	MAX_QUEUES = 64,
+	BAD_KINDS = 12,
 };
 
 /* ---------------------------------------------------------------- chance -- */
@@ -59,6 +60,7 @@ struct plan {
 	bool sane;		/* server and callers do nothing wrong: data is verified */
 	unsigned int workers, callers, depth;
 	unsigned int bad;	/* per mille of commands and replies */
+	unsigned int kinds;	/* of bad commands: a bit each, see bad_command() */
 	bool early;		/* bad commands from before INIT on */
 	bool mute;		/* INIT is never answered */
 	bool init_error;
@@ -106,6 +108,8 @@ int fuzz_answer(struct conn *c, const struct req *q, void *out, size_t room, siz
 /* Spoils a good reply */
 void spoil_reply(struct rng *r, struct fuse_out_header *h, uint32_t *size, uint8_t *pay,
 		 size_t room);
+
+int flood(unsigned long entries);	/* exit status */
 
 /* memory of the kernel's, to compare */
 struct census {

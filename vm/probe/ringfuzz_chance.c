@@ -73,6 +73,10 @@ void plan_make(struct plan *p, uint64_t seed, bool sane)
 		return;
 	}
 	p->bad = bad[rng_below(&r, 4)];
+	/* some hide others: with REGISTER at random there are soon entries nobody serves */
+	do
+		p->kinds = rng_next(&r) & ((1u << BAD_KINDS) - 1);
+	while (!p->kinds);
 	p->early = rng_chance(&r, 200);
 	p->mute = rng_chance(&r, 30);
 	p->init_error = rng_chance(&r, 30);
@@ -102,10 +106,10 @@ void plan_make(struct plan *p, uint64_t seed, bool sane)
 
 void plan_say(const struct plan *p)
 {
-	say("seed %llu: %s, %u workers, %u callers, depth %u, bad %u/1000,%s%s%s%s%s%s%s%s "
+	say("seed %llu: %s, %u workers, %u callers, depth %u, bad %u/1000 of %#x,%s%s%s%s%s%s%s%s "
 	    "max_write %u, max_pages %u, max_background %u, flags %#x; ends by %s",
 	    (unsigned long long)p->seed, p->sane ? "sane" : "hostile", p->workers, p->callers,
-	    p->depth, p->bad, p->early ? " early," : "", p->mute ? " mute," : "",
+	    p->depth, p->bad, p->kinds, p->early ? " early," : "", p->mute ? " mute," : "",
 	    p->init_error ? " init-error," : "", p->echo ? "" : " no ring,",
 	    p->pools ? " pools," : "", p->may_deadlock ? " may deadlock," : "",
 	    p->slow ? " slow," : "", p->clone ? " clone," : "", p->init.max_write,

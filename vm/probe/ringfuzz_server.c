@@ -34,7 +34,9 @@ enum {
 #define ASIDE		((uint8_t *)0x400000000ull)
 #define HUGE		((uint8_t *)0x500000000ull)
 
-#define MARK		0x66757a7a00000000ull	/* user_data of what is ours */
+#define MARK		0x66757a7a00000000ull	/* user_data: the command is for an entry */
+#define GUESS		0x10000ull		/* on top: and if it fails, nothing has changed */
+#define COMMIT		0x20000ull		/* on top: and if it fails, it holds a request */
 
 /* Of commands with a pool; see Documentation of the ring's later commands */
 struct fuzz_cmd {
@@ -65,6 +67,7 @@ struct worker {
 	struct rng rng;
 	struct io_uring u;
 	bool open, sqpoll, defer, sqe128, fixed, buffers;
+	bool stuck;		/* perhaps: what it is sent may wait for ever */
 	unsigned int pending;
 	uint8_t *out;		/* for replies */
 	sigjmp_buf fault;
@@ -81,6 +84,7 @@ static unsigned int nqueues;
 static size_t payload;
 static atomic_bool enough;
 static atomic_ullong last_interrupt, highest_id;
+static atomic_int filled;
 static atomic_int hot = -1;	/* an entry whose request all should commit */
 static bool pool_of[MAX_QUEUES];
 static int odd_fds[6];		/* anything but this connection's /dev/fuse */
@@ -222,6 +226,7 @@ static bool worker_ring_open(struct worker *w)
 		return false;
 	w->sqe128 = p.flags & IORING_SETUP_SQE128;
 	w->open = true;
+	w->stuck = false;
 	w->pending = 0;
 	if (rng_chance(&w->rng, 300))
 		w->fixed = !io_uring_register_files(&w->u, &w->fd, 1);
@@ -310,7 +315,15 @@ static struct io_uring_sqe *good_commit(struct worker *w, unsigned int i)
 
 	atomic_store(&e->worker, w->index);
 	atomic_store(&e->state, F_IDLE);
-	return worker_cmd(w, PROTO_RING_COMMIT_AND_FETCH, e->qid, atomic_load(&e->id), MARK + i);
+	return worker_cmd(w, PROTO_RING_COMMIT_AND_FETCH, e->qid, atomic_load(&e->id),
+			  MARK + COMMIT + i);
+}
+
+/* What entry i may have, or have had: no matter what happens to it */
+static struct io_uring_sqe *blind_commit(struct worker *w, unsigned int i)
+{
+	return worker_cmd(w, PROTO_RING_COMMIT_AND_FETCH, ents[i].qid, atomic_load(&ents[i].id),
+			  MARK + GUESS + i);
 }
 
 /* One command at once: its result, or 1 when it is held. Before the workers run. */
@@ -418,6 +431,7 @@ static void learn_id(struct worker *w, unsigned int i)
 
 static bool is_ours(uint64_t user)
 {
+	user &= ~(GUESS | COMMIT);
 	return user >= MARK && user < MARK + NENT;
 }
 
@@ -433,12 +447,12 @@ static unsigned int reap(struct worker *w)
 		n++;
 		if (!is_ours(cqe->user_data))
 			continue;
-		i = cqe->user_data - MARK;
+		i = (cqe->user_data & ~(GUESS | COMMIT)) - MARK;
 		if (cqe->res < 0) {
-			/* what a commit refused is still the server's: it tries again */
-			atomic_store(&ents[i].state,
-				     cqe->res == -ENOENT && !plan->sane &&
-				     rng_chance(&w->rng, 500) ? F_HELD : F_FREE);
+			/* ENOENT: another worker has committed it */
+			if (!(cqe->user_data & GUESS) && cqe->res != -ENOENT)
+				atomic_store(&ents[i].state,
+					     cqe->user_data & COMMIT ? F_HELD : F_FREE);
 			continue;
 		}
 		if (nheld < RING_SIZE)
@@ -477,7 +491,7 @@ static void look_after(struct worker *w)
 		if (!sigsetjmp(w->fault, 0) && rng_chance(&w->rng, 500))
 			prepare_reply(w, want);
 		fault_return = NULL;
-		good_commit(w, want);
+		blind_commit(w, want);
 		worker_submit(w);
 		if (rng_chance(&w->rng, 500))
 			atomic_store(&hot, -1);
@@ -490,7 +504,8 @@ static void look_after(struct worker *w)
 
 /* ----------------------------------------------------------- bad commands -- */
 
-static uint64_t some_id(struct worker *w)
+/* Mostly that of an entry, perhaps i */
+static uint64_t some_id(struct worker *w, unsigned int i)
 {
 	struct rng *r = &w->rng;
 
@@ -508,7 +523,7 @@ static uint64_t some_id(struct worker *w)
 	case 5:
 		return conn.init_unique;
 	default:
-		return atomic_load(&ents[rng_below(r, NENT)].id) ^ (rng_chance(r, 200) ? 1 : 0);
+		return atomic_load(&ents[i].id) ^ (rng_chance(r, 200) ? 1 : 0);
 	}
 }
 
@@ -647,6 +662,7 @@ static void spoil_sqe(struct worker *w, struct io_uring_sqe *sqe)
 		break;
 	case 7:
 		sqe->flags |= IOSQE_IO_DRAIN;
+		w->stuck = true;
 		break;
 	case 8:
 		sqe->flags ^= IOSQE_FIXED_FILE;
@@ -658,6 +674,7 @@ static void spoil_sqe(struct worker *w, struct io_uring_sqe *sqe)
 		break;
 	case 10:
 		sqe->flags = rng_next(r);
+		w->stuck |= sqe->flags & IOSQE_IO_DRAIN;
 		break;
 	case 11:
 		sqe->personality = rng_next(r);
@@ -723,10 +740,16 @@ static void cancel(struct worker *w)
 static void bad_command(struct worker *w)
 {
 	struct rng *r = &w->rng;
-	unsigned int i = rng_below(r, NENT);
+	unsigned int any = rng_below(r, NENT), i = any, tries, kind;
 	struct io_uring_sqe *sqe;
 
-	switch (rng_below(r, 12)) {
+	/* mostly not what holds a request: nobody would answer that any more */
+	for (tries = 0; tries < 8 && atomic_load(&ents[i].state) != F_FREE; tries++)
+		i = rng_below(r, NENT);
+	do
+		kind = rng_below(r, BAD_KINDS);
+	while (!(plan->kinds & 1u << kind));
+	switch (kind) {
 	case 0:
 	case 1:
 		sqe = good_register(w, i, rng_below(r, nqueues));
@@ -744,19 +767,19 @@ static void bad_command(struct worker *w)
 		break;
 	case 4:
 	case 5:
-		worker_cmd(w, PROTO_RING_COMMIT_AND_FETCH, some_queue(w), some_id(w), MARK + i);
+		worker_cmd(w, PROTO_RING_COMMIT_AND_FETCH, some_queue(w), some_id(w, any),
+			   MARK + GUESS + any);
 		break;
 	case 6:
 	case 7:
-		sqe = worker_cmd(w, PROTO_RING_COMMIT_AND_FETCH, ents[i].qid,
-				 atomic_load(&ents[i].id), MARK + i);
+		sqe = blind_commit(w, any);
 		if (sqe)
 			spoil_sqe(w, sqe);
 		break;
 	case 8:
 		/* the same commit several times, with and without a worker of io_uring's */
-		good_commit(w, i);
-		sqe = good_commit(w, i);
+		blind_commit(w, any);
+		sqe = blind_commit(w, any);
 		if (sqe)
 			sqe->flags |= IOSQE_ASYNC;
 		break;
@@ -783,7 +806,7 @@ static void look_for_work(struct worker *w)
 /* One free entry more, for a queue that may have none left */
 static void add_entry(struct worker *w)
 {
-	unsigned int i = rng_below(&w->rng, NENT);
+	unsigned int i = rng_below(&w->rng, NENT / 2);
 	int expected = F_FREE;
 
 	if (atomic_compare_exchange_strong(&ents[i].state, &expected, F_IDLE)) {
@@ -815,6 +838,10 @@ static void *work(void *arg)
 		pin(w->index % online_cpus());
 	if (!plan->mute && !plan->early && worker_ring_open(w))
 		fill_ring(w);
+	/* one bad command, and a ring that is not complete yet is given up */
+	for (n = atomic_fetch_add(&filled, 1); n < 1000 && !plan->early &&
+	     atomic_load(&filled) < (int)plan->workers; n++)
+		nap_ms(1);
 	while (!atomic_load(&enough)) {
 		if (!w->open && !worker_ring_open(w)) {
 			nap_ms(5);
@@ -828,11 +855,11 @@ static void *work(void *arg)
 			while (burst--)
 				bad_command(w);
 		}
-		if (!plan->sane && rng_chance(r, 300))
+		if (!plan->sane && rng_chance(r, 100))
 			add_entry(w);
 		worker_submit(w);
 		/* what is stuck, drained or linked away goes with its ring */
-		if (!plan->sane && rng_chance(r, 4)) {
+		if (!plan->sane && rng_chance(r, w->stuck ? 200 : 4)) {
 			worker_ring_close(w);
 			continue;
 		}
