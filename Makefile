@@ -13,6 +13,9 @@ KERNEL_OPTIONS = $(call option,KERNEL,kernel) $(TREE_OPTIONS)
 GUEST_OPTIONS = $(call option,CPUS,cpus)
 CHECK_OPTIONS = $(call option,GROUP,group) $(call option,CHECK,check) $(call option,SECTION,section)
 
+BENCH_OPTIONS = $(call option,BENCH,row) $(call option,ROUNDS,rounds) $(call option,SERVER,server)
+BESIDE_OPTIONS = $(call option,KERNEL_B,kernel-b) $(call option,SERVER_B,server-b)
+
 .PHONY: help
 help:
 	@sed -n 's/^#: //p' Makefile
@@ -37,6 +40,16 @@ unit: .venv/.ready
 .PHONY: breakages
 breakages: .venv/.ready
 	$(HARNESS) breakages $(call option,KDIR,kdir) $(call option,SOURCE,source) $(call option,SERIES,series) $(GUEST_OPTIONS)
+
+#: make bench       what a request costs, and how many get through: ring and device
+.PHONY: bench
+bench: .venv/.ready
+	$(HARNESS) bench $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(BENCH_OPTIONS) $(BESIDE_OPTIONS) $(if $(NATIVE),--native) $(call option,PROFILE,profile)
+
+#: make bench-gate  fail when a deterministic cost has grown by more than 1 % since BASE=results/X
+.PHONY: bench-gate
+bench-gate: .venv/.ready
+	$(HARNESS) bench-gate $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(BENCH_OPTIONS) $(call option,BASE,base) $(call option,RUN,run)
 
 #: make vm-shell    a shell in a guest with the patched kernel and the servers at hand
 .PHONY: vm-shell
@@ -86,6 +99,13 @@ clean:
 #:   KDIR=      base tree: your own; only read, never written
 #:   SOURCE=    base tree: a tarball, or REPOSITORY#REF
 #:   SERIES=    folder of patches, or none (default: kernel-patches/VERSION)
+#:   BENCH=     rows of make bench: 'cost/*', throughput/meta-4, ...
+#:   ROUNDS=    how often each figure is measured
+#:   SERVER=    the server to measure: a mirrorfs, or a command with {source} and {mountpoint}
+#:   KERNEL_B= SERVER_B=  a second one beside it: a is ours, b is this
+#:   NATIVE=1   also on this machine's own kernel (root)
+#:   PROFILE=   only: where the instructions of this row go, by function
+#:   BASE=      make bench-gate: the run to compare with; RUN=results/Y: compare that one, measure nothing
 #:   V=1        print each command and stream its output
 #:
 #: make itself ends with status 2 whatever fails; `python -m harness` says more by its status:

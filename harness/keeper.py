@@ -60,7 +60,7 @@ class GuestPlan:
     def expected_speed(self) -> Speed:
         """Measured by an earlier run, or a guess."""
         if self.count_instructions:
-            return speed.guess(self.accelerator, self.kernel.variant)
+            return speed.guess_counting()
         known = speed.remembered(self.cache, self.accelerator, self.kernel.variant, self.cpus)
         return known or speed.guess(self.accelerator, self.kernel.variant)
 
@@ -133,7 +133,6 @@ class GuestKeeper:
             self._sort(guest, '', '')
             with self.plan.clock.stage('mount'):
                 mount(guest, self.bundle, self.speed.factor)
-                # A clock that counts instructions does not tell how fast they are executed.
                 if not self.plan.count_instructions:
                     self.speed = speed.measure(guest, self.plan.cache)
         except BaseException:

@@ -26,6 +26,8 @@ UNIT_FORK = 0.05
 # Before anything was measured: plain kernels here, and variants that check every memory access.
 GUESS = {'kvm': 1.0, 'tcg': 3.0}
 GUESS_VARIANT = 4.0
+# A guest whose clock counts instructions, which cannot be measured: its clock tells nothing.
+GUESS_COUNTING = 12.0
 HIGHEST = 60.0
 LOAD = 2.0  # by how much a busy host may slow a guest down
 
@@ -44,6 +46,11 @@ def guess(accelerator: Accelerator, variant: str) -> Speed:
     """For the first boot, before anything was measured."""
     factor = GUESS.get(accelerator.name, 3.0) * (1.0 if variant in ('', 'default') else GUESS_VARIANT)
     return Speed(factor, 0.0, 0.0, measured=False)
+
+
+def guess_counting() -> Speed:
+    """For a guest whose clock counts instructions."""
+    return Speed(GUESS_COUNTING, 0.0, 0.0, measured=False)
 
 
 def remembered(cache: Cache, accelerator: Accelerator, variant: str, cpus: int) -> Speed | None:

@@ -431,6 +431,8 @@ def _gate(args: argparse.Namespace, lab: Lab) -> int:
         args.run = bench.run.path
     new = record.read(args.run)
     measures = [Measure.COST]
+    if Measure.COST not in gate.measures_of(new):
+        raise LabError(f'{args.run}: no cost was measured in this run')
     gate.refuse_incomparable(new, base, measures, (args.run, args.base))
     pairs = gate.pairs(new, base, measures)
     lost = gate.lost(new, base, measures)

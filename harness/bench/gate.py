@@ -35,7 +35,7 @@ class Pair:
 
     @property
     def grown(self) -> bool:
-        return self.measure is Measure.COST and self.change > LIMIT
+        return self.measure is Measure.COST and self.new > self.old * (1 + LIMIT)
 
 
 def measures_of(table: Mapping[str, Any]) -> list[Measure]:

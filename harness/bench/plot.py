@@ -62,9 +62,9 @@ def _heading(table: Mapping[str, Any]) -> str:
     subjects = table['subjects']
     release = subjects['a']['kernel']['release']
     if 'b' not in subjects:
-        return f'ring / device, {release}'
+        return f'ring / device (black: the goal), {release}'
     b = subjects['b']
-    return f'a / b: {release} and {b["kernel"]["release"]}, {b["server"]["program"]}'
+    return f'a / b (black: the goal): {release} and {b["kernel"]["release"]}, {b["server"]["program"]}'
 
 
 def _panel(axis: Any, measure: Measure, rows: Sequence[Mapping[str, Any]]) -> None:

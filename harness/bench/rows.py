@@ -213,7 +213,7 @@ def _parallel(measure: Measure) -> tuple[Workload, ...]:
             'meta-4',
             'create + stat + unlink, 4 processes',
             Load.FSLOAD,
-            ('meta', f'--count={1500 * scale}', '--jobs=4', '{mountpoint}'),
+            ('meta', f'--count={300 * scale}', '--jobs=4', '{mountpoint}'),
             (),
             False,
             False,
