@@ -240,6 +240,6 @@ struct command {
 };
 
 extern const struct command entry_commands[], place_commands[], queue_commands[],
-	life_commands[], server_commands[];
+	life_commands[], server_commands[], notify_commands[];
 
 #endif

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -276,12 +277,16 @@ static void remember(struct conn *c)
 void conn_mount_at(struct conn *c, const char *dir)
 {
 	char options[128];
+	struct stat st;
 
 	conn_open(c);
 	if (dir && !realpath(dir, c->mnt))
 		die("%s: %s", dir, err_name(errno));
+	if (stat(c->mnt, &st))
+		die("%s: %s", c->mnt, err_name(errno));
 	snprintf(options, sizeof(options),
-		 "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other", c->fd);
+		 "fd=%d,rootmode=%o,user_id=0,group_id=0,allow_other", c->fd,
+		 st.st_mode & S_IFMT);
 	if (mount("ringprobe", c->mnt, "fuse.ringprobe", MS_NOSUID | MS_NODEV, options))
 		die("mount: %s", err_name(errno));
 	remember(c);

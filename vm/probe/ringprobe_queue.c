@@ -414,8 +414,6 @@ static int interrupt(int argc, char **argv)
 	wait_interrupt(&c, 1);
 	say("SIGINT, request with the server: INTERRUPT over /dev/fuse, of that request: %s",
 	    c.interrupt_of == q->h.unique ? "yes" : "no");
-	say("reply EAGAIN to the INTERRUPT: %s",
-	    err_name(write_dev_reply(&c, q->h.unique | 1, -EAGAIN)));
 	say("reply to the request itself over /dev/fuse: %s",
 	    err_name(write_dev_reply(&c, q->h.unique, -EXDEV)));
 	say("caller goes on before the reply: %s", client_done(&a) ? "yes" : "no");
