@@ -78,7 +78,7 @@ def read(report: str) -> list[Line]:
     lines = []
     for text in report.splitlines():
         parts = [part.strip() for part in text.split(_SEPARATOR)]
-        if text.startswith('#') or len(parts) != 4 or not parts[0].endswith('%'):
+        if text.startswith('#') or len(parts) < 4 or not parts[0].endswith('%'):
             continue
         # `[k] fuse_dev_read`: k is the kernel, . a program
         lines.append(Line(float(parts[0][:-1]) / 100, parts[1], parts[2], parts[3].partition('] ')[2] or parts[3]))

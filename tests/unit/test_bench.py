@@ -340,11 +340,12 @@ def test_what_fails_is_not_tried_again(tmp_path: Path) -> None:
 # --- the rest --------------------------------------------------------------------------------------
 
 PERF = """\
-# Overhead  Command          Shared Object      Symbol
-# ........
-    20.50%|fsload          |[kernel.kallsyms]  |[k] fuse_dev_do_read
-     9.50%|mirrorfs        |[kernel.kallsyms]  |[k] fuse_dev_do_read
-    10.00%|mirrorfs        |mirrorfs           |[.] serve
+# Overhead  |Command        |Shared Object    |Symbol                                |IPC   [IPC Coverage]
+    20.50%  |fsload         |[kernel.kallsyms]|[k] fuse_dev_do_read                  |-      -
+     9.50%  |mirrorfs       |[kernel.kallsyms]|[k] fuse_dev_do_read                  |-      -
+    10.00%  |mirrorfs       |mirrorfs         |[.] serve                             |-      -
+
+# (Tip: Profiling branch (mis)predictions with: perf record -b / perf report)
 """
 
 

@@ -26,6 +26,12 @@ struct file {
 	int fd;
 	uint64_t blocks;
 	void **buffers;		/* one for each request under way */
+
+	/* for several at once */
+	aio_context_t context;
+	struct iocb *cbs;
+	struct iocb **batch;
+	struct io_event *events;
 };
 
 static struct walk begin_walk(const struct file *f)
@@ -105,57 +111,72 @@ static void one_after_the_other(const struct file *f, struct walk *w, unsigned l
 		one(f, f->l->write, next_offset(w, f->l));
 }
 
+/* Made once: to destroy a context is to wait for the kernel's next ticks. */
+static void begin_aio(struct file *f)
+{
+	unsigned int depth = f->l->depth;
+
+	f->cbs = calloc(depth, sizeof(*f->cbs));
+	f->batch = calloc(depth, sizeof(*f->batch));
+	f->events = calloc(depth, sizeof(*f->events));
+	if (!f->cbs || !f->batch || !f->events)
+		fail("no memory");
+	if (syscall(SYS_io_setup, depth, &f->context))
+		fail("io_setup: %s", strerror(errno));
+}
+
+static void end_aio(struct file *f)
+{
+	syscall(SYS_io_destroy, f->context);
+	free(f->events);
+	free(f->batch);
+	free(f->cbs);
+}
+
+static void submit(const struct file *f, struct walk *w, unsigned int n)
+{
+	const struct load *l = f->l;
+	long got;
+
+	for (unsigned int i = 0; i < n; i++) {
+		*f->batch[i] = (struct iocb){
+			.aio_lio_opcode = l->write ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD,
+			.aio_fildes = f->fd,
+			.aio_buf = (uintptr_t)f->buffers[f->batch[i] - f->cbs],
+			.aio_nbytes = l->size,
+			.aio_offset = next_offset(w, l),
+		};
+	}
+	for (unsigned int i = 0; i < n; i += got) {
+		got = syscall(SYS_io_submit, f->context, n - i, f->batch + i);
+		if (got <= 0)
+			fail("io_submit: %s", strerror(got ? errno : EAGAIN));
+	}
+}
+
 /* `depth` requests under way all the time; those done are replaced together. */
 static void many_at_once(const struct file *f, struct walk *w, unsigned long count)
 {
-	const struct load *l = f->l;
-	struct iocb *cbs = calloc(l->depth, sizeof(*cbs));
-	struct iocb **batch = calloc(l->depth, sizeof(*batch));
-	struct io_event *events = calloc(l->depth, sizeof(*events));
 	unsigned long started = 0, done = 0;
-	aio_context_t context = 0;
 	unsigned int ready;
+	long got;
 
-	if (!cbs || !batch || !events)
-		fail("no memory");
-	if (syscall(SYS_io_setup, l->depth, &context))
-		fail("io_setup: %s", strerror(errno));
-	for (ready = 0; ready < l->depth; ready++)
-		batch[ready] = &cbs[ready];
+	for (ready = 0; ready < f->l->depth; ready++)
+		f->batch[ready] = &f->cbs[ready];
 	while (done < count) {
 		unsigned int n = count - started < ready ? count - started : ready;
-		long got;
 
-		for (unsigned int i = 0; i < n; i++) {
-			unsigned int slot = batch[i] - cbs;
-
-			*batch[i] = (struct iocb){
-				.aio_lio_opcode = l->write ? IOCB_CMD_PWRITE : IOCB_CMD_PREAD,
-				.aio_fildes = f->fd,
-				.aio_buf = (uintptr_t)f->buffers[slot],
-				.aio_nbytes = l->size,
-				.aio_offset = next_offset(w, l),
-			};
-		}
-		for (unsigned int i = 0; i < n; i += got) {
-			got = syscall(SYS_io_submit, context, n - i, batch + i);
-			if (got <= 0)
-				fail("io_submit: %s", strerror(got ? errno : EAGAIN));
-		}
+		submit(f, w, n);
 		started += n;
-		got = syscall(SYS_io_getevents, context, 1, l->depth, events, NULL);
+		got = syscall(SYS_io_getevents, f->context, 1, f->l->depth, f->events, NULL);
 		if (got < 0)
 			fail("io_getevents: %s", strerror(errno));
 		for (ready = 0; ready < got; ready++) {
-			batch[ready] = (struct iocb *)(uintptr_t)events[ready].obj;
-			check_result(f, events[ready].res, batch[ready]->aio_offset);
+			f->batch[ready] = (struct iocb *)(uintptr_t)f->events[ready].obj;
+			check_result(f, f->events[ready].res, f->batch[ready]->aio_offset);
 		}
 		done += got;
 	}
-	syscall(SYS_io_destroy, context);
-	free(events);
-	free(batch);
-	free(cbs);
 }
 
 static void work(const struct file *f, struct walk *w, unsigned long count)
@@ -231,6 +252,8 @@ void run_data(const struct load *l)
 		if (l->write)
 			fill(f.buffers[i], l->size, 0, WRITTEN);
 	}
+	if (l->depth > 1)
+		begin_aio(&f);
 
 	w = again = begin_walk(&f);
 	work(&f, &w, warm_up(l));
@@ -240,6 +263,8 @@ void run_data(const struct load *l)
 
 	verified = verify_buffers(&f, &again, warm_up(l) + l->count);
 	verified += verify(&f);
+	if (l->depth > 1)
+		end_aio(&f);
 	if (close(f.fd))
 		fail("%s: %s", l->path, strerror(errno));
 	for (unsigned int i = 0; i < l->depth; i++)
