@@ -80,6 +80,7 @@ struct shared {
 	atomic_ulong requests;		/* that came over the ring */
 	atomic_ulong calls;		/* that callers have ended */
 	atomic_ulong wrong;		/* data read that nobody wrote (sane rounds) */
+	char wrong_text[256];		/* the first of it */
 	atomic_int event;		/* enum ending + 1, for the server to see to */
 	atomic_int stop;		/* for callers */
 	atomic_int running;		/* the server's set-up is done */

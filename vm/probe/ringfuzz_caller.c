@@ -72,17 +72,27 @@ static uint32_t some_offset(void)
 }
 
 /* In sane rounds a file holds, at each place, what fill_pattern() has for it. */
-static void check_data(const uint8_t *p, ssize_t n, uint64_t offset)
+static void check_data(const char *how, const uint8_t *p, ssize_t n, uint64_t offset)
 {
 	static uint8_t *want;
+	ssize_t first, last;
 
 	if (!plan->sane || n <= 0)
 		return;
 	if (!want)
 		want = malloc(BUF);
 	fill_pattern(want, n, offset);
-	if (memcmp(p, want, n))
-		atomic_fetch_add(&sh->wrong, 1);
+	if (!memcmp(p, want, n))
+		return;
+	if (atomic_fetch_add(&sh->wrong, 1))
+		return;
+	for (first = 0; p[first] == want[first]; first++)
+		;
+	for (last = n - 1; p[last] == want[last]; last--)
+		;
+	snprintf(sh->wrong_text, sizeof(sh->wrong_text),
+		 "%s of %zd at %#llx: wrong from %#zx to %#zx, which begin with %02x, not %02x",
+		 how, n, (unsigned long long)offset, first, last, p[first], want[first]);
 }
 
 static void io(int flags)
@@ -100,7 +110,7 @@ static void io(int flags)
 		if (at + n > FILE_SIZE)
 			n = FILE_SIZE - at;
 		if (rng_chance(&rng, 600)) {
-			check_data(buf, pread(fd, buf, n, at), at);
+			check_data(flags ? "direct read" : "read", buf, pread(fd, buf, n, at), at);
 		} else {
 			fill_pattern(buf, n, at);
 			if (pwrite(fd, buf, n, at) < 0)
@@ -141,11 +151,9 @@ static void op_map(void)
 				size_t k = rng_below(&rng, size);
 
 				if (plan->sane) {
-					uint8_t want, have = p[k];
+					uint8_t have = p[k];
 
-					fill_pattern(&want, 1, at + k);
-					if (have != want)
-						atomic_fetch_add(&sh->wrong, 1);
+					check_data("mapped page", &have, 1, at + k);
 				} else if (rng_chance(&rng, 500)) {
 					p[k] = 1;
 				} else {
@@ -180,7 +188,7 @@ static void op_aio(void)
 	if (!syscall(SYS_io_setup, 1, &ctx)) {
 		if (syscall(SYS_io_submit, ctx, 1, &list) == 1 &&
 		    syscall(SYS_io_getevents, ctx, 1, 1, &ev, &limit) == 1)
-			check_data(buf, ev.res, cb.aio_offset);
+			check_data("aio read", buf, ev.res, cb.aio_offset);
 		/* waits for what is under way */
 		syscall(SYS_io_destroy, ctx);
 	}

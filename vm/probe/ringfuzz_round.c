@@ -364,7 +364,7 @@ static void demand(void)
 	if (!await(nothing_blocked, PATIENCE))
 		failed("a task is still blocked");
 	if (atomic_load(&sh->wrong))
-		failed("%lu times wrong data", atomic_load(&sh->wrong));
+		failed("%lu times wrong data, first %s", atomic_load(&sh->wrong), sh->wrong_text);
 }
 
 void round_run(const struct plan *p)

@@ -48,7 +48,7 @@ struct fuzz_cmd {
 
 enum { ADD_QUEUE = 3, ADD_BUFPOOL = 4 };
 
-enum fstate { F_FREE, F_IDLE, F_HELD };
+enum fstate { F_FREE, F_IDLE, F_HELD, F_SERVED };
 
 struct fent {
 	atomic_int state;
@@ -403,18 +403,22 @@ static void prepare_reply(struct worker *w, unsigned int i)
 	e->h->part.payload_size = size;
 }
 
-/* Answer the request in entry i, after which another one may come. */
+/*
+ * Answer the request in entry i, after which another one may come. Only one worker
+ * may: another's late writing would spoil the next request, or its reply.
+ */
 static void serve(struct worker *w, unsigned int i)
 {
 	struct fent *e = &ents[i];
 	int expected = F_HELD;
 
+	if (!atomic_compare_exchange_strong(&e->state, &expected, F_SERVED))
+		return;
 	fault_return = &w->fault;
 	if (!sigsetjmp(w->fault, 0))
 		prepare_reply(w, i);
 	fault_return = NULL;
-	if (atomic_compare_exchange_strong(&e->state, &expected, F_IDLE))
-		good_commit(w, i);
+	good_commit(w, i);
 }
 
 static void learn_id(struct worker *w, unsigned int i)
@@ -869,22 +873,49 @@ static void *work(void *arg)
 	return NULL;
 }
 
-/* Notifications: most are about what does not exist. */
+/* Number of the first of the files f0, f1, ... of fs_answer() */
+enum { FIRST_FILE = 0x100000 + ((5381 * 33 + 'f') * 33 + '0') % 0x10000, RESEND = 7 };
+
+/* Notifications, with a body that is right or random */
 static void notify(struct rng *r, int fd)
 {
 	struct {
 		struct fuse_out_header h;
-		uint8_t body[256];
+		union {
+			uint8_t bytes[256];
+			struct fuse_notify_retrieve_out retrieve;
+			uint64_t node;
+		} body;
 	} m = {};
 	size_t n = rng_below(r, sizeof(m.body));
 
 	m.h.error = rng_below(r, 10);
+	if (rng_chance(r, 300))
+		m.h.error = RESEND;
 	/* these wait for pages, which may wait for us */
-	if (!plan->may_deadlock && m.h.error != FUSE_NOTIFY_POLL && m.h.error != 7)
+	if (!plan->may_deadlock && m.h.error != FUSE_NOTIFY_POLL && m.h.error != RESEND &&
+	    m.h.error != FUSE_NOTIFY_RETRIEVE)
 		return;
-	rng_bytes(r, m.body, n);
-	if (rng_chance(r, 500))
-		((uint64_t *)m.body)[0] = 0x100000 + rng_below(r, 0x10000);
+	rng_bytes(r, &m.body, n);
+	if (rng_chance(r, 800)) {
+		uint64_t file = FIRST_FILE + rng_below(r, 8);
+
+		switch (m.h.error) {
+		case FUSE_NOTIFY_RETRIEVE:
+			n = sizeof(m.body.retrieve);
+			m.body.retrieve = (struct fuse_notify_retrieve_out){
+				.notify_unique = rng_chance(r, 500) ? 0 : atomic_load(&highest_id),
+				.nodeid = file, .offset = rng_below(r, FILE_SIZE),
+				.size = rng_below(r, 1 << 18),
+			};
+			break;
+		case RESEND:
+			n = 0;
+			break;
+		default:
+			m.body.node = file;
+		}
+	}
 	m.h.len = sizeof(m.h) + n;
 	if (write(fd, &m, m.h.len) < 0)
 		errno = 0;
