@@ -165,7 +165,8 @@ class Bench:
 
     def _make_subjects(self) -> tuple[Subject, ...]:
         args = self._args
-        own = kernel.obtain(self.lab, self._request)
+        guests = any(row.measure is not Measure.NATIVE for row in self._rows)
+        own = kernel.obtain(self.lab, self._request) if guests else None
         subjects = [Subject('a', own, server.parse(args.server, self._programs))]
         kernel_b, server_b = getattr(args, 'kernel_b', None), getattr(args, 'server_b', '')
         if kernel_b is not None or server_b:

@@ -114,12 +114,18 @@ def rows_of(figures: Iterable[Figure], beside: bool) -> list[Row]:
 
 def _sides(workload: Workload, figures: Sequence[Figure]) -> Row:
     """The ring against the device: against the cheaper of its two ways."""
-    ring = next(figure for figure in figures if figure.side is Side.RING)
-    devices = [figure for figure in figures if figure.side is not Side.RING]
+    by_side = {figure.side: figure for figure in figures}
+    ring = by_side.get(Side.RING) or _missing(workload, Side.RING)
+    devices = [by_side.get(side) or _missing(workload, side) for side in workload.sides if side is not Side.RING]
     known = [figure for figure in devices if figure.value is not None]
     best = min(known, key=lambda figure: figure.value or 0.0) if known else devices[0]
     others = tuple(figure for figure in devices if figure is not best)
     return Row(workload, ring, best, ring.side.label, best.side.label, workload.goal, others)
+
+
+def _missing(workload: Workload, side: Side) -> Figure:
+    """The run was ended before this."""
+    return Figure(workload, side, 'a', state=State.NOTRUN, reason='the run ended before')
 
 
 def _beside(workload: Workload, figures: Sequence[Figure]) -> list[Row]:

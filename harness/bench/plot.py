@@ -60,11 +60,11 @@ def _drawable(table: Mapping[str, Any], measure: Measure) -> list[Mapping[str, A
 
 def _heading(table: Mapping[str, Any]) -> str:
     subjects = table['subjects']
-    release = subjects['a']['kernel']['release']
+    release = subjects['a']['kernel']['release'] or table['identity']['host_kernel']
     if 'b' not in subjects:
         return f'ring / device (black: the goal), {release}'
     b = subjects['b']
-    return f'a / b (black: the goal): {release} and {b["kernel"]["release"]}, {b["server"]["program"]}'
+    return f'a / b (black: the goal): {release} and {b["kernel"]["release"] or release}, {b["server"]["program"]}'
 
 
 def _panel(axis: Any, measure: Measure, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -5,7 +5,8 @@ A template has {source} and {mountpoint}, may have {stats} (mirrorfs's file of c
 {WORD:TEXT}, which stands for TEXT when WORD is what is being measured and for nothing otherwise:
 dev, nosplice, device (both), ring; direct, buffered. The server has to stay in the foreground:
 
-    passthrough_hp --foreground {direct:--nocache} {nosplice:--nosplice} {ring:-o io_uring} {source} {mountpoint}
+    passthrough_hp --foreground --nopassthrough {direct:--nocache} {nosplice:--nosplice}
+        {ring:-o io_uring} {source} {mountpoint}
 
 A command without {mountpoint} is a mirrorfs, with further options if it has any.
 """

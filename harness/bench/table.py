@@ -33,18 +33,23 @@ def render(table: Mapping[str, Any], folder: Path, console: Console) -> None:
     for note in table['notes']:
         _say(console, Text(f'note: {note}', 'yellow'))
     for name, subject in table['subjects'].items():
-        kernel = subject['kernel']
-        _say(
-            console,
-            Text(
-                f'{name}: kernel {kernel["release"]}, variant {kernel["variant"] or "none"}, '
-                f'build id {(kernel["build_id"] or "unknown")[:16]}; server {subject["server"]["program"]}'
-            ),
-        )
-    identity = table['identity']
-    _say(console, Text(f'throughput: {identity["accelerator"]}, {identity["guest_cpus"]} CPUs; {identity["cpu"]}'))
+        _say(console, Text(f'{name}: {_kernel(subject["kernel"])}server {subject["server"]["program"]}'))
+    identity, measures = table['identity'], {row['measure'] for row in table['rows']}
+    if Measure.THROUGHPUT in measures:
+        _say(console, Text(f'throughput: {identity["accelerator"]}, {identity["guest_cpus"]} CPUs; {identity["cpu"]}'))
+    if Measure.NATIVE in measures:
+        _say(console, Text(f'native: kernel {identity["host_kernel"]}, {identity["cpus"]} CPUs; {identity["cpu"]}'))
     _say(console, Text(f'results: {folder}'))
     _say(console, Text(closing(table), 'bold'))
+
+
+def _kernel(kernel: Mapping[str, Any]) -> str:
+    if kernel['release'] is None:
+        return ''
+    return (
+        f'kernel {kernel["release"]}, variant {kernel["variant"] or "none"}, '
+        f'build id {(kernel["build_id"] or "unknown")[:16]}; '
+    )
 
 
 def closing(table: Mapping[str, Any]) -> str:

@@ -279,6 +279,12 @@ def test_a_row_that_was_not_measured() -> None:
     assert (made.ratio, made.met, made.a.value) == (None, None, None)
 
 
+def test_a_row_that_was_interrupted() -> None:
+    (made,) = rows_of([figure(COST['meta'], Side.DEV, 20)], False)
+    assert (made.state, made.met, made.b and made.b.value) == (State.NOTRUN, None, 20)
+    assert rows_of([figure(COST['meta'], Side.DEV, 20)], True)[0].ratio is None
+
+
 # --- a campaign ------------------------------------------------------------------------------------
 
 
