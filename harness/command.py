@@ -46,7 +46,6 @@ PACKAGE_OF = {
     'ld': 'binutils',
     'lz4': 'lz4',
     'make': 'make',
-    'mount': 'mount',
     'perf': 'linux-perf',
     'perl': 'perl',
     'qemu-img': 'qemu-utils',

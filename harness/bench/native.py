@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from harness.bench.measure import Said
-from harness.command import CommandTimeoutError, missing_program
+from harness.command import CommandTimeoutError
 from harness.errors import LabError
 from harness.lab import Lab
 
@@ -56,7 +56,7 @@ def place(lab: Lab, folder: Path) -> Iterator[HostPlace]:
         raise LabError(f"this machine's kernel has no FUSE over io_uring ({PARAMETER})", hint='leave NATIVE= out')
     for program in ('mount', 'umount'):
         if shutil.which(program) is None:
-            raise missing_program(program)
+            raise LabError(f'{program} is not installed', hint='apt-get install mount')
     work = folder.resolve()
     work.mkdir(parents=True, exist_ok=True)
     with _switched_on():
