@@ -7,6 +7,7 @@ import argparse
 import datetime
 import hashlib
 import logging
+import os
 import shutil
 import time
 from contextlib import ExitStack
@@ -41,6 +42,7 @@ plan_log = logging.getLogger('harness.dry_run')
 VARIANT = 'bench'
 ROUNDS = {Measure.COST: 2, Measure.THROUGHPUT: 3, Measure.NATIVE: 3}
 MEMORY_MB = {Measure.COST: 1024, Measure.THROUGHPUT: 2048}
+BUSY = 0.1  # of the CPUs, used by others: wall clock figures are then noise
 RUN_BENCH = '/lab/guest/run-bench'
 
 
@@ -180,6 +182,7 @@ class Bench:
         mine = tuple(row for row in self._rows if row.measure is measure)
         if not mine:
             return
+        load = OthersLoad()
         with self.lab.clock.stage(str(measure)), ExitStack() as stack:
             subjects = self.subjects
             if measure is Measure.NATIVE:
@@ -192,6 +195,8 @@ class Bench:
             for figure in campaign.measure(self._told):
                 self._keep(figure)
         self._end_guests(keep_strays=True)
+        if measure is not Measure.COST and load.share() > BUSY:
+            self._note([f'{measure}: other programs kept {100 * load.share():.0f} % of the CPUs busy: do not trust it'])
 
     def _places(
         self, measure: Measure, subjects: tuple[Subject, ...], bundle: Bundle, stack: ExitStack
@@ -305,7 +310,8 @@ class Bench:
 
     def _rows_of(self, measure: Measure, figures: list[Figure]) -> list[Any]:
         mine = [figure for figure in figures if figure.workload.measure is measure]
-        return rows_of(mine, any(figure.subject == 'b' for figure in mine))
+        kernels = measure is not Measure.NATIVE and len({subject.kernel for subject in self.subjects}) > 1
+        return rows_of(mine, any(figure.subject == 'b' for figure in mine), kernels)
 
     def _plan(self) -> int:
         """The commands of a run, none of them carried out."""
@@ -357,6 +363,26 @@ class Bench:
         path = self.run.path / 'profile' / f'{figure.workload.name}.{figure.subject}.{figure.side}.txt'
         record.write_text(path, profile.text(figure.workload, figure.side, lines, figure.value))
         return path
+
+
+class OthersLoad:
+    """How much of the machine's CPUs other programs use from now on."""
+
+    def __init__(self) -> None:
+        self._cpus = len(os.sched_getaffinity(0))
+        self._start = self._seconds()
+
+    def share(self) -> float:
+        """From 0 to 1. Our own guests count as others while they run: ask when they have ended."""
+        busy, own, now = (new - old for new, old in zip(self._seconds(), self._start, strict=True))
+        return max(0.0, busy - own) / (now * self._cpus) if now else 0.0
+
+    @staticmethod
+    def _seconds() -> tuple[float, float, float]:
+        words = Path('/proc/stat').read_text(encoding='ascii').split('\n', 1)[0].split()
+        # user, nice, system, then idle and iowait, irq, softirq, steal
+        busy = sum(int(word) for word in (*words[1:4], *words[6:9])) / os.sysconf('SC_CLK_TCK')
+        return busy, sum(os.times()[:4]), time.monotonic()
 
 
 def _console() -> Console:

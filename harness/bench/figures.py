@@ -98,15 +98,18 @@ def spread_of(values: Sequence[float]) -> float | None:
     return (max(values) - min(values)) / statistics.median(values)
 
 
-def rows_of(figures: Iterable[Figure], beside: bool) -> list[Row]:
-    """Rows of the result, in the figures' order. `beside`: two kernels or servers side by side."""
+def rows_of(figures: Iterable[Figure], beside: bool, kernels: bool = True) -> list[Row]:
+    """Rows of the result, in the figures' order.
+
+    beside: two kernels (`kernels`) or servers side by side.
+    """
     by_workload: dict[Workload, list[Figure]] = {}
     for figure in figures:
         by_workload.setdefault(figure.workload, []).append(figure)
     rows: list[Row] = []
     for workload, mine in by_workload.items():
         if beside:
-            rows += _beside(workload, mine)
+            rows += _beside(workload, mine, kernels)
         else:
             rows.append(_sides(workload, mine))
     return rows
@@ -128,13 +131,13 @@ def _missing(workload: Workload, side: Side) -> Figure:
     return Figure(workload, side, 'a', state=State.NOTRUN, reason='the run ended before')
 
 
-def _beside(workload: Workload, figures: Sequence[Figure]) -> list[Row]:
+def _beside(workload: Workload, figures: Sequence[Figure], kernels: bool) -> list[Row]:
     rows = []
     for side in workload.sides:
         pair = {figure.subject: figure for figure in figures if figure.side is side}
         if 'a' in pair:
-            # Only the ring has become better than all others; the device is not to be worse.
-            goal = workload.beside if side is Side.RING else _not_worse(workload.beside)
+            # Only our kernel's ring is to be better; anything else is not to be worse.
+            goal = workload.beside if side is Side.RING and kernels else _not_worse(workload.beside)
             rows.append(Row(workload, pair['a'], pair.get('b'), f'a, {side.label}', f'b, {side.label}', goal))
     return rows
 

@@ -264,6 +264,13 @@ def test_side_by_side() -> None:
     ]  # fmt: skip
 
 
+def test_another_server_need_only_be_no_better() -> None:
+    row = COST['randread-4k-qd32']
+    figures = [figure(row, Side.RING, 15, 15), figure(row, Side.RING, 15, 15, subject='b')]
+    assert rows_of(figures, True, kernels=False)[0].met is True
+    assert rows_of(figures, True, kernels=True)[0].met is False
+
+
 def test_a_row_that_was_not_measured() -> None:
     row = COST['randread-4k']
     (made,) = rows_of(

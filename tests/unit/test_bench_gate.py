@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -269,3 +271,12 @@ def test_gate_decides_by_more_than_a_hundredth() -> None:
     assert not pair.grown
     assert replace(pair, new=101.01).grown
     assert not replace(pair, new=300.0, measure=Measure.THROUGHPUT).grown
+
+
+def test_what_other_programs_use() -> None:
+    load = command.OthersLoad()
+    deadline = time.monotonic() + 0.3
+    while time.monotonic() < deadline:
+        pass
+    # What we use ourselves is not theirs: with both, all CPUs are busy at most.
+    assert 0.0 <= load.share() <= 1.1 - 0.8 / len(os.sched_getaffinity(0))
