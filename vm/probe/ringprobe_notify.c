@@ -118,7 +118,8 @@ static int resend(int argc, char **argv)
 	struct conn c;
 	struct ring r;
 	struct req *q, *first;
-	unsigned int resent = 0, fresh = 0, dev_before, i, n;
+	struct req **again;
+	unsigned int resent = 0, fresh = 0, i, n;
 	uint64_t id;
 	int tag;
 
@@ -137,19 +138,23 @@ static int resend(int argc, char **argv)
 	kill(a.pid, SIGINT);
 	if (!interrupted(&c, 1, LIMIT * 1000))
 		die("no INTERRUPT");
-	dev_before = c.dev_ordinary;
+	again = calloc(n, sizeof(struct req *));
+	if (!again)
+		die("out of memory");
 	say("RESEND: %s", err_name(notify(&c, NOTIFY_RESEND, NULL, 0)));
 	for (i = 0; i < n; i++) {
-		q = next_req(&c, "a request that is sent again");
-		if (q->e)
-			die("%s came over the ring", op_name(q->h.opcode));
-		resent += (q->h.unique & RESENT) != 0;
-		fresh += (q->h.unique & RESENT) == 0;
-		answer(q);
+		again[i] = next_req(&c, "a request that is sent again");
+		if (again[i]->e)
+			die("%s came over the ring", op_name(again[i]->h.opcode));
+		resent += (again[i]->h.unique & RESENT) != 0;
+		fresh += (again[i]->h.unique & RESENT) == 0;
 	}
 	say("over /dev/fuse, marked: %s, not marked: %u", resent == n - 1 ? "all but one" : "others",
 	    fresh);
-	say("anything else there: %s", c.dev_ordinary == dev_before + n ? "no" : "yes");
+	say("anything else: %s", try_req(&c, QUIET_MS) ? "yes" : "no");
+	for (i = 0; i < n; i++)
+		answer(again[i]);
+	free(again);
 	ring_cmd(&r, c.fd, PROTO_RING_COMMIT_AND_FETCH, first->e->qid, id, &tag);
 	i = ring_submit_one(&r, &tag);
 	say("commit of what was sent again: %s", err_name(i));

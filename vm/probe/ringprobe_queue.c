@@ -654,10 +654,63 @@ static int counters(int argc, char **argv)
 	return 0;
 }
 
+/* A server that does with one queue, and says so. */
+static int start(int argc, char **argv)
+{
+	struct client cl[2];
+	struct conn c;
+	struct ring r;
+	struct req *q;
+	int i, tag;
+
+	(void)argc, (void)argv;
+	for (i = 0; i < 2; i++)
+		client_start(&cl[i], i);
+	conn_mount(&c);
+	conn_init(&c, NULL);
+	ring_open(&r, 64, IORING_SETUP_SQE128);
+	ring_cmd(&r, c.fd, PROTO_RING_START, 0, 0, &tag);
+	ring_submit(&r);
+	say("without an entry: %s", err_name(ring_wait_one(&r, &tag, LIMIT * 1000)));
+	conn_register(&c, &r, 2, payload_size(&c), 0, 1);
+	for (i = 0; i < 2; i++)
+		client_do(&cl[i], do_stat, c.mnt, i ? "f1" : "f0", 0, 0);
+	q = try_req(&c, QUIET_MS);
+	say("with entries in one queue: requests %s", q ? "come" : "wait");
+	ring_cmd(&r, c.fd, PROTO_RING_START, 0, 0, &tag);
+	ring_submit(&r);
+	say("start: %s", err_name(ring_wait_one(&r, &tag, LIMIT * 1000)));
+	for (i = 0; i < 2; i++) {
+		q = next_req(&c, "a request of either CPU");
+		say("a request over %s", q->e && q->e->qid == 0 ? "the first queue" : "another way");
+		answer(q);
+	}
+	for (i = 0; i < 2; i++)
+		client_serve(&cl[i], &c, "a caller");
+	say("callers: %s, %s", err_name(cl[0].err), err_name(cl[1].err));
+	ring_cmd(&r, c.fd, PROTO_RING_START, 0, 0, &tag);
+	ring_submit(&r);
+	say("start again: %s", err_name(ring_wait_one(&r, &tag, LIMIT * 1000)));
+	/* what is added later takes part */
+	conn_register(&c, &r, 2, payload_size(&c), 1, 2);
+	client_do(&cl[1], do_stat, c.mnt, "f2", 0, 0);
+	q = next_req(&c, "a request after a queue was added");
+	say("with a second queue: over the %s", q->e && q->e->qid == 1 ? "second" : "first");
+	answer(q);
+	client_serve(&cl[1], &c, "the last caller");
+	wait_idle(&c);
+	for (i = 0; i < 2; i++)
+		client_stop(&cl[i]);
+	conn_close(&c);
+	ring_close(&r);
+	return 0;
+}
+
 const struct command queue_commands[] = {
 	{ "depth", depth, "several entries on one queue" },
 	{ "queues", queues, "a queue per CPU" },
 	{ "not-ready", not_ready, "callers wait for the ring (ready|abort|kill)" },
+	{ "start", start, "fewer queues than CPUs" },
 	{ "background", background, "max_background on one queue ([write])" },
 	{ "background-queues", background_queues, "max_background with two queues" },
 	{ "forget", forget, "FORGET stays on /dev/fuse" },

@@ -76,6 +76,7 @@ _Static_assert(sizeof(struct proto_ring_command) == 24, "ring command");
 enum {
 	PROTO_RING_REGISTER = 1,
 	PROTO_RING_COMMIT_AND_FETCH = 2,
+	PROTO_RING_START = 0x80000001,	/* of our series */
 };
 
 #endif

@@ -17,7 +17,7 @@ static const char help[] =
 "  --transport=dev|uring   how requests travel (default dev)\n"
 "  --require-ring          exit status 3 when the ring is refused\n"
 "  --depth=N               entries of each ring queue (default 8)\n"
-"  --queues=N              ring queues (default: one for each possible CPU)\n"
+"  --queues=N              ring queues, where the kernel can do with fewer than CPUs\n"
 "  --threads=N             threads serving /dev/fuse (default: number of CPUs)\n"
 "  --no-clone-fd           these threads share one descriptor\n"
 "  --cache=none|auto|always\n"

@@ -474,14 +474,14 @@ static void *queue_main(void *arg)
 	return NULL;
 }
 
-unsigned int ring_queues(void)
+static unsigned int possible_cpus(void)
 {
 	unsigned int first, last, count = 0;
 	char comma;
 	FILE *f;
 
 	f = fopen("/sys/devices/system/cpu/possible", "re");
-		/* a list like 0-3,8-11; queues are numbered by CPU, so the last one counts */
+	/* a list like 0-3,8-11; queues are numbered by CPU, so the last one counts */
 	while (f && fscanf(f, "%u", &first) == 1) {
 		last = first;
 		if (fscanf(f, "-%u", &last) < 0)
@@ -492,8 +492,13 @@ unsigned int ring_queues(void)
 	}
 	if (f)
 		fclose(f);
-	if (!count)
-		count = sysconf(_SC_NPROCESSORS_CONF);
+	return count ? count : sysconf(_SC_NPROCESSORS_CONF);
+}
+
+unsigned int ring_queues(void)
+{
+	unsigned int count = possible_cpus();
+
 	/*
 	 * More would be refused, and too late: the ring is ready once each queue the
 	 * kernel has got an entry, and no longer falls back to /dev/fuse then.
@@ -501,6 +506,48 @@ unsigned int ring_queues(void)
 	if (session.opt->queues && session.opt->queues < count)
 		count = session.opt->queues;
 	return count;
+}
+
+/* The result of a command that completes at once: 0 or a negative error number. */
+static int command_now(uint32_t command, unsigned int qid)
+{
+	struct io_uring_params p = { .flags = IORING_SETUP_SQE128 };
+	struct io_uring_cqe *cqe;
+	struct io_uring_sqe *sqe;
+	struct io_uring ring;
+	int rc;
+
+	rc = io_uring_queue_init_params(1, &ring, &p);
+	if (rc < 0)
+		return rc;
+	sqe = io_uring_get_sqe(&ring);
+	if (sqe) {
+		memset(sqe, 0, 2 * sizeof(*sqe));
+		sqe->opcode = IORING_OP_URING_CMD;
+		sqe->fd = session.fd;
+		sqe->cmd_op = command;
+		((struct proto_ring_command *)sqe->cmd)->queue = qid;
+	}
+	rc = io_uring_submit_and_wait(&ring, 1);
+	if (rc >= 0)
+		rc = io_uring_peek_cqe(&ring, &cqe);
+	if (rc == 0)
+		rc = cqe->res;
+	io_uring_queue_exit(&ring);
+	return rc;
+}
+
+/* The kernel waits for a queue for each CPU, unless it is told that no more will come. */
+static bool start_with_fewer(char *why, size_t size)
+{
+	int rc = command_now(PROTO_RING_START, 0);
+
+	if (rc == 0)
+		return true;
+	snprintf(why, size, "the kernel wants a queue for each CPU: START: %s", strerror(-rc));
+	/* a REGISTER that fails now lets it go on with /dev/fuse instead of waiting */
+	command_now(PROTO_RING_REGISTER, UINT16_MAX);
+	return false;
 }
 
 /* Wait until all queues were counted; the first one with an error tells why. */
@@ -561,7 +608,8 @@ bool ring_register(char *why, size_t size)
 	all.go = true;
 	pthread_cond_broadcast(&all.changed);
 	pthread_mutex_unlock(&all.lock);
-	if (all_reported(&all.registered, why, size))
+	if (all_reported(&all.registered, why, size) &&
+	    (queue_count == possible_cpus() || start_with_fewer(why, size)))
 		return true;
 	ring_join();
 	return false;
