@@ -654,6 +654,61 @@ static int counters(int argc, char **argv)
 	return 0;
 }
 
+/*
+ * Entries of one queue serve requests from other CPUs: at once where there is one to spare,
+ * else whichever is free first.
+ */
+static int help(int argc, char **argv)
+{
+	struct others others;
+	struct client cl[3];
+	struct req *q, *first, *spare;
+	struct conn c;
+	struct ring r;
+	int i;
+
+	(void)argc, (void)argv;
+	for (i = 0; i < 3; i++)
+		client_start(&cl[i], 0);
+	others_start(&others);
+	serve_setup(&c, &r, NULL, 1);
+	client_do(&cl[0], do_stat, c.mnt, "f0", 0, 0);
+	first = next_req(&c, "LOOKUP");
+	say("the first request is in its CPU's queue: %s", first->e->qid == 0 ? "yes" : "no");
+	client_do(&cl[1], do_stat, c.mnt, "f1", 0, 0);
+	spare = next_req(&c, "LOOKUP");
+	say("the second one, from the same CPU, in another: %s", spare->e->qid ? "yes" : "no");
+	answer(spare);
+	client_serve(&cl[1], &c, "the second caller");
+
+	others_hold(&others, &c);
+	client_do(&cl[1], do_stat, c.mnt, "f3", 0, 0);
+	client_do(&cl[2], do_stat, c.mnt, "f4", 0, 0);
+	wait_waiting(&c, 3 + others.n);
+	q = try_req(&c, QUIET_MS);
+	say("with all entries busy, two more: %s", q ? "one comes" : "wait");
+	/* the entry that is free now is the last queue's, one after the other */
+	for (i = 0; i < 2; i++) {
+		unsigned int qid = others.held[others.n - 1]->e->qid;
+
+		reply(others.held[others.n - 1], ENXIO, NULL, 0);
+		q = next_req(&c, "a request that waited");
+		say("%s of them comes through the entry that is free: %s", i ? "the other" : "one",
+		    q->e->qid == qid ? "yes" : "no");
+		others.held[others.n - 1] = q;
+	}
+	others_release(&others, &c);
+	answer(first);
+	for (i = 0; i < 3; i++) {
+		client_serve(&cl[i], &c, "a caller");
+		client_stop(&cl[i]);
+	}
+	wait_idle(&c);
+	conn_close(&c);
+	ring_close(&r);
+	return 0;
+}
+
 /* A server that does with one queue, and says so. */
 static int start(int argc, char **argv)
 {
@@ -710,6 +765,7 @@ const struct command queue_commands[] = {
 	{ "depth", depth, "several entries on one queue" },
 	{ "queues", queues, "a queue per CPU" },
 	{ "not-ready", not_ready, "callers wait for the ring (ready|abort|kill)" },
+	{ "help", help, "entries of any queue take what waits" },
 	{ "start", start, "fewer queues than CPUs" },
 	{ "background", background, "max_background on one queue ([write])" },
 	{ "background-queues", background_queues, "max_background with two queues" },

@@ -393,6 +393,8 @@ static int make_ring(struct queue *q)
 	rc = io_uring_register_files(&q->ring, &fd, 1);
 	if (rc < 0)
 		return -rc;
+	/* saves looking the ring up with each system call; older kernels do without */
+	io_uring_register_ring_fd(&q->ring);
 	q->error_at = "eventfd";
 	q->event = eventfd(0, EFD_CLOEXEC);
 	if (q->event < 0)
