@@ -73,7 +73,7 @@ def _sides(measure: Measure, rows: Sequence[Mapping[str, Any]], whole: Mapping[s
     _verdict_columns(table)
     values = {(f['workload'], f['side']): f['value'] for f in whole['figures'] if f['measure'] == measure}
     for row in rows:
-        unit = '' if measure is Measure.COST else f' {row["unit"]}'
+        unit = '' if measure is Measure.COST else f' {row["unit"]}'.replace('operations', 'op')
         cells = [_number(values.get((row['workload'], side)), unit) for side in sides]
         table.add_row(row['title'], *cells, *_verdict(row))
     return table
@@ -86,7 +86,7 @@ def _beside(measure: Measure, rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_column(name, justify='left' if name == 'way' else 'right')
     _verdict_columns(table)
     for row in rows:
-        unit = '' if measure is Measure.COST else f' {row["unit"]}'
+        unit = '' if measure is Measure.COST else f' {row["unit"]}'.replace('operations', 'op')
         way = Side(row['side']).label
         table.add_row(row['title'], way, _number(row['a'], unit), _number(row['b'], unit), *_verdict(row))
     return table
