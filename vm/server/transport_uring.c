@@ -86,11 +86,8 @@ static struct io_uring_sqe *get_sqe(struct queue *q)
 		io_uring_submit(&q->ring);
 		sqe = io_uring_get_sqe(&q->ring);
 	}
-	if (!sqe) {
+	if (!sqe)
 		session_fail("no room in the submission queue", EBUSY);
-		return NULL;
-	}
-	memset(sqe, 0, 2 * sizeof(*sqe));
 	return sqe;
 }
 
@@ -101,14 +98,15 @@ static void send_command(struct entry *e, uint32_t command, uint64_t commit_id)
 
 	if (!sqe)
 		return;
-	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->flags = IOSQE_FIXED_FILE;
-	sqe->fd = 0;
-	sqe->cmd_op = command;
-	sqe->user_data = (uintptr_t)e;
+	/* the command's own part lies behind that of ordinary entries */
+	*sqe = (struct io_uring_sqe){
+		.opcode = IORING_OP_URING_CMD,
+		.flags = IOSQE_FIXED_FILE,
+		.cmd_op = command,
+		.user_data = (uintptr_t)e,
+	};
 	c = (struct proto_ring_command *)sqe->cmd;
-	c->commit_id = commit_id;
-	c->queue = e->queue->id;
+	*c = (struct proto_ring_command){ .commit_id = commit_id, .queue = e->queue->id };
 	if (command == PROTO_RING_REGISTER) {
 		sqe->addr = (uintptr_t)e->vec;
 		sqe->len = 2;
@@ -124,6 +122,7 @@ static void watch_event(struct queue *q)
 
 	if (!sqe)
 		return;
+	*sqe = (struct io_uring_sqe){};
 	io_uring_prep_read(sqe, q->event, &q->event_value, sizeof(q->event_value), 0);
 	sqe->user_data = 0;
 }
