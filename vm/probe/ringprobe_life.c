@@ -382,6 +382,26 @@ static void run_serving(struct conn *c, int sock)
 	}
 }
 
+/* Without traffic only a cancellation gives the held commands back. */
+static int death_idle(int argc, char **argv)
+{
+	struct client cl;
+	struct server s;
+	struct conn c;
+
+	(void)argc, (void)argv;
+	client_start(&cl, 0);
+	server_start(&s, &c, run_serving);
+	server_kill(&s);
+	client_do(&cl, do_stat, c.mnt, "f1", 0, 0);
+	client_wait(&cl, "a caller after an idle server's death");
+	say("idle server killed: a caller gets %s", abort_name(cl.err));
+	show_umount(&c, 0);
+	show_gone(&c);
+	client_stop(&cl);
+	return 0;
+}
+
 static int do_stat_loop(struct job *j)
 {
 	struct job one = *j;
@@ -850,6 +870,7 @@ const struct command life_commands[] = {
 	{ "umount-busy", umount_busy, "unmount with an open file, then lazily" },
 	{ "umount-force", umount_force, "unmount by force with requests in flight" },
 	{ "mounts", mounts, "mount and unmount again and again ([rounds])" },
+	{ "death-idle", death_idle, "an idle server killed" },
 	{ "death", death, "server killed with callers inside ([unready])" },
 	{ "death-race", death_race, "server killed and unmounted at once ([rounds])" },
 	{ "thread-exit", thread_exit, "thread with all entries ends" },
