@@ -64,7 +64,7 @@ class Lockup:
 
     works: tuple[str, ...]  # names in the module
     kinds: tuple[Kind, ...]
-    seconds: int  # that the threads hang or spin
+    seconds: int  # that a thread spins; one that hangs does so for twice as long
     set_up: str
 
 
@@ -238,7 +238,7 @@ class CanaryRun:
                 self._provoke(guest, work)
             for kind in lockup.kinds:
                 if not found.get(kind):
-                    found[kind] = self._await(guest.machine, first, name, kind, 1.5 * seconds, scale=False)
+                    found[kind] = self._await(guest.machine, first, name, kind, 2.5 * seconds, scale=False)
             if all(found.values()):
                 break
         guest.ask(f'echo "fuse-lab: check canary/{name} section canary end" >/dev/kmsg', timeout=60)

@@ -88,13 +88,17 @@ static noinline int canary_ubsan(void *data)
 	return 0;
 }
 
+/*
+ * Twice as long as the spinning thread that is started next: khungtaskd may have
+ * to wait for the CPU that this one occupies.
+ */
 static noinline int canary_hung(void *data)
 {
-	ktime_t end = ktime_add_ms(ktime_get(), seconds * MSEC_PER_SEC);
+	ktime_t end = ktime_add_ms(ktime_get(), 2 * seconds * MSEC_PER_SEC);
 
 	while (ktime_before(ktime_get(), end)) {
 		set_current_state(TASK_UNINTERRUPTIBLE);
-		schedule_timeout(seconds * HZ);
+		schedule_timeout(2 * seconds * HZ);
 	}
 	return 0;
 }

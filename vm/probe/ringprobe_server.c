@@ -286,6 +286,9 @@ static int traffic(int argc, char **argv)
 			nap_ms(2);
 		}
 		say("server stopped and continued meanwhile");
+	} else if (!strcmp(what, "until-told")) {
+		while (access("enough", F_OK))
+			nap_ms(1);
 	}
 	make_stop();
 	for (i = 0; i < CALLERS; i++) {
