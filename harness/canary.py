@@ -251,7 +251,8 @@ class CanaryRun:
             booted = self._boot(f'canaries-{kind.name.lower()}')
             machine = booted.machine
             # Not by BREAK: 7.3 may deadlock when it resets in the serial port's interrupt.
-            Guest(booted).start(f'echo {key} >/proc/sysrq-trigger')
+            # A moment later, so that the guest can still say that it took the command.
+            Guest(booted).start(f'(sleep 0.2; echo {key} >/proc/sysrq-trigger) &')
             event = self._await(machine, 0, '', kind, 10.0)
             machine.wait(lambda machine=machine: not machine.alive, 10.0)  # type: ignore[misc]
             self._note(name, kind, 'provoked', event, machine.events, started)

@@ -438,7 +438,7 @@ void caller_main(const struct plan *p, unsigned int index)
 	while (!atomic_load(&sh->mounted) && !atomic_load(&sh->stop))
 		nap_ms(1);
 	if (p->sane || rng_chance(&rng, 500))
-		pin(index % online_cpus());
+		pin(online_cpu(index));
 	while (!atomic_load(&sh->stop)) {
 		pick = rng_below(&rng, total);
 		for (i = 0; pick >= ops[i].weight; i++)

@@ -839,7 +839,7 @@ static void *work(void *arg)
 	unsigned int n;
 
 	if (rng_chance(r, 500))
-		pin(w->index % online_cpus());
+		pin(online_cpu(w->index));
 	if (!plan->mute && !plan->early && worker_ring_open(w))
 		fill_ring(w);
 	/* one bad command, and a ring that is not complete yet is given up */

@@ -131,6 +131,7 @@ void cleanup(void);
 /* the machine */
 unsigned int possible_cpus(void);
 unsigned int online_cpus(void);
+unsigned int online_cpu(unsigned int index);	/* of them, over and over */
 void pin(unsigned int cpu);
 void set_enable_uring(bool on);
 bool old_ring_kernel(void);	/* 6.14 .. before 7.3: other order of entry checks */

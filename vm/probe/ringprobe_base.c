@@ -140,15 +140,16 @@ void nap_ms(int ms)
 
 /* ------------------------------------------------------------ the machine */
 
-/* "0-3,8" -> number of CPUs, or highest + 1 */
-static unsigned int cpu_list(const char *path, bool highest)
+/* A list like 0-3,8 */
+static void read_cpus(const char *path, cpu_set_t *set)
 {
-	unsigned int a, b, n = 0;
+	unsigned int a, b;
 	FILE *f = fopen(path, "re");
 	char sep;
 
 	if (!f)
 		die("%s: %s", path, err_name(errno));
+	CPU_ZERO(set);
 	while (fscanf(f, "%u", &a) == 1) {
 		b = a;
 		sep = fgetc(f);
@@ -157,22 +158,40 @@ static unsigned int cpu_list(const char *path, bool highest)
 				die("cannot read %s", path);
 			sep = fgetc(f);
 		}
-		n = highest ? b + 1 : n + b - a + 1;
+		for (; a <= b && a < CPU_SETSIZE; a++)
+			CPU_SET(a, set);
 		if (sep != ',')
 			break;
 	}
 	fclose(f);
-	return n;
 }
 
 unsigned int possible_cpus(void)
 {
-	return cpu_list("/sys/devices/system/cpu/possible", false);
+	cpu_set_t set;
+
+	read_cpus("/sys/devices/system/cpu/possible", &set);
+	return CPU_COUNT(&set);
 }
 
 unsigned int online_cpus(void)
 {
-	return cpu_list("/sys/devices/system/cpu/online", false);
+	cpu_set_t set;
+
+	read_cpus("/sys/devices/system/cpu/online", &set);
+	return CPU_COUNT(&set);
+}
+
+unsigned int online_cpu(unsigned int index)
+{
+	unsigned int cpu, n;
+	cpu_set_t set;
+
+	read_cpus("/sys/devices/system/cpu/online", &set);
+	n = index % CPU_COUNT(&set);
+	for (cpu = 0; !CPU_ISSET(cpu, &set) || n--; cpu++)
+		;
+	return cpu;
 }
 
 void pin(unsigned int cpu)

@@ -423,7 +423,7 @@ static int death_race(int argc, char **argv)
 		uint64_t end;
 
 		for (k = 0; k < CALLERS; k++)
-			client_start(&cl[k], k % online_cpus());
+			client_start(&cl[k], online_cpu(k));
 		server_start(&s, &c, run_serving);
 		for (k = 0; k < CALLERS; k++)
 			client_do(&cl[k], do_stat_loop, c.mnt, k ? "f1" : "f2", 0, 0);
@@ -783,7 +783,7 @@ static int race_ready(int argc, char **argv)
 	struct client cl[CALLERS];
 
 	for (k = 0; k < CALLERS; k++)
-		client_start(&cl[k], k % online_cpus());
+		client_start(&cl[k], online_cpu(k));
 	for (i = 0; i < rounds; i++) {
 		struct conn c;
 		struct ring r;
@@ -826,7 +826,7 @@ static int kill_callers(int argc, char **argv)
 	/* clients forked after the ring exists must not hold it: see client_start */
 	client_start(&watch, 0);
 	for (i = 0; i < CALLERS; i++)
-		client_start(&cl[i], i % online_cpus());
+		client_start(&cl[i], online_cpu(i));
 	serve_setup(&c, &r, NULL, 1);
 	for (i = 0; i < CALLERS; i++)
 		client_do(&cl[i], do_stat_loop, c.mnt, "f1", 0, 0);
@@ -843,7 +843,7 @@ static int kill_callers(int argc, char **argv)
 		if (cl[k].err != -1)
 			die("caller ended by itself: %s", err_name(cl[k].err));
 		client_stop(&cl[k]);
-		client_start(&cl[k], k % online_cpus());
+		client_start(&cl[k], online_cpu(k));
 		client_do(&cl[k], do_stat_loop, c.mnt, "f1", 0, 0);
 	}
 	for (i = 0; i < CALLERS; i++) {

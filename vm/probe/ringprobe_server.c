@@ -248,7 +248,7 @@ static int traffic(int argc, char **argv)
 
 	unlink("stop");
 	for (i = 0; i < CALLERS; i++)
-		client_start(&cl[i], i % online_cpus());
+		client_start(&cl[i], online_cpu(i));
 	conn_adopt(&c);
 	for (i = 0; i < CALLERS; i++) {
 		char name[8];
@@ -345,7 +345,7 @@ static int bulk(int argc, char **argv)
 	struct conn c;
 
 	for (i = 0; i < CALLERS; i++)
-		client_start(&cl[i], i % online_cpus());
+		client_start(&cl[i], online_cpu(i));
 	conn_adopt(&c);
 	for (i = 0; i < CALLERS; i++) {
 		char name[8];
