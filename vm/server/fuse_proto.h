@@ -19,6 +19,7 @@
 
 #define PROTO_DIRECT_IO_ALLOW_MMAP (1ULL << 36)
 #define PROTO_OVER_IO_URING (1ULL << 41)
+#define PROTO_HAS_IO_URING_BUFPOOL (1ULL << 43)
 
 enum {
 	PROTO_STATX = 52,
@@ -70,12 +71,17 @@ struct proto_ring_command {
 	uint64_t commit_id;
 	uint16_t queue;
 	uint8_t padding[6];
+	uint64_t pool_address;
+	uint32_t pool_size;
+	uint32_t reserved;
 };
-_Static_assert(sizeof(struct proto_ring_command) == 24, "ring command");
+_Static_assert(sizeof(struct proto_ring_command) == 40, "ring command");
 
 enum {
 	PROTO_RING_REGISTER = 1,
 	PROTO_RING_COMMIT_AND_FETCH = 2,
+	PROTO_RING_ADD_QUEUE = 3,
+	PROTO_RING_ADD_POOL = 4,
 	PROTO_RING_START = 0x80000001,	/* of our series */
 };
 

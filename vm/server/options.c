@@ -18,6 +18,9 @@ static const char help[] =
 "  --require-ring          exit status 3 when the ring is refused\n"
 "  --depth=N               entries of each ring queue (default 8)\n"
 "  --queues=N              ring queues, where the kernel can do with fewer than CPUs\n"
+"  --pool=registered|plain|none\n"
+"                          memory that a queue's entries share for payloads, where the\n"
+"                          kernel can do that (default registered); none: a buffer each\n"
 "  --threads=N             threads serving /dev/fuse (default: number of CPUs)\n"
 "  --no-clone-fd           these threads share one descriptor\n"
 "  --cache=none|auto|always\n"
@@ -114,7 +117,7 @@ static void fault(struct options *o, char *text)
 void options_parse(struct options *o, int argc, char **argv)
 {
 	enum {
-		TRANSPORT = 1, REQUIRE, DEPTH, QUEUES, THREADS, NO_CLONE, CACHE, WRITEBACK,
+		TRANSPORT = 1, REQUIRE, DEPTH, QUEUES, POOL, THREADS, NO_CLONE, CACHE, WRITEBACK,
 		MAX_WRITE, MAX_BACKGROUND, MAX_READAHEAD, NO_SPLICE, NO_PLUS, NO_LOCKS,
 		NO_XATTR, READ_ONLY, STATS, PIDFILE, FOREGROUND, DEBUG, DELAY, FAULT, HELP,
 	};
@@ -123,6 +126,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		{ "require-ring", 0, NULL, REQUIRE },
 		{ "depth", 1, NULL, DEPTH },
 		{ "queues", 1, NULL, QUEUES },
+		{ "pool", 1, NULL, POOL },
 		{ "threads", 1, NULL, THREADS },
 		{ "no-clone-fd", 0, NULL, NO_CLONE },
 		{ "cache", 1, NULL, CACHE },
@@ -153,6 +157,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		.locks = true,
 		.xattr = true,
 		.cache = CACHE_AUTO,
+		.pool = POOL_REGISTERED,
 		.depth = 8,
 		.max_write = 1 << 20,
 		.max_background = 64,
@@ -168,6 +173,16 @@ void options_parse(struct options *o, int argc, char **argv)
 		case REQUIRE: o->require_ring = true; break;
 		case DEPTH: o->depth = number("depth", optarg, 1); break;
 		case QUEUES: o->queues = number("queues", optarg, 1); break;
+		case POOL:
+			if (!strcmp(optarg, "registered"))
+				o->pool = POOL_REGISTERED;
+			else if (!strcmp(optarg, "plain"))
+				o->pool = POOL_PLAIN;
+			else if (!strcmp(optarg, "none"))
+				o->pool = POOL_NONE;
+			else
+				wrong("--pool is registered, plain or none, not", optarg);
+			break;
 		case THREADS: o->threads = number("threads", optarg, 1); break;
 		case NO_CLONE: o->clone_fd = false; break;
 		case CACHE:

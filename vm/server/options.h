@@ -9,6 +9,9 @@
 
 enum cache_policy { CACHE_NONE, CACHE_AUTO, CACHE_ALWAYS };
 
+/* Payload buffers of the ring: an entry's own, or a queue's pool. */
+enum pool_kind { POOL_NONE, POOL_PLAIN, POOL_REGISTERED };
+
 struct options {
 	const char *source;
 	const char *mountpoint;
@@ -26,6 +29,7 @@ struct options {
 	bool foreground;
 	bool debug;
 	enum cache_policy cache;
+	enum pool_kind pool;
 	unsigned int depth;
 	unsigned int queues;		/* 0: all possible CPUs */
 	unsigned int threads;

@@ -156,6 +156,7 @@ static void agree(void)
 		sizeof(struct fuse_setxattr_in) : FUSE_COMPAT_SETXATTR_IN_SIZE;
 	session.writeback = flags & FUSE_WRITEBACK_CACHE;
 	session.ring_agreed = flags & PROTO_OVER_IO_URING;
+	session.ring_pools = offered() & PROTO_HAS_IO_URING_BUFPOOL;
 
 	switch (opt->cache) {
 	case CACHE_NONE:

@@ -26,6 +26,7 @@ struct session {
 	bool cache_negative;
 	bool writeback;
 	bool ring_agreed;
+	bool ring_pools;		/* the kernel knows pools */
 	bool ring_starting;		/* agreed, but not ready yet */
 	bool ended;
 };

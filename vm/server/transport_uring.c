@@ -39,6 +39,9 @@ struct queue {
 	unsigned int id;
 	struct io_uring ring;
 	bool ring_made;
+	enum pool_kind pool_kind;
+	char *pool;			/* payloads of all entries, or NULL */
+	size_t pool_size;
 	bool registered;
 	struct entry **entries;
 	unsigned int count;		/* of all entries */
@@ -107,6 +110,8 @@ static void send_command(struct entry *e, uint32_t command, uint64_t commit_id)
 	};
 	c = (struct proto_ring_command *)sqe->cmd;
 	*c = (struct proto_ring_command){ .commit_id = commit_id, .queue = e->queue->id };
+	if (e->queue->pool_kind == POOL_REGISTERED)
+		sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
 	if (command == PROTO_RING_REGISTER) {
 		sqe->addr = (uintptr_t)e->vec;
 		sqe->len = 2;
@@ -151,7 +156,7 @@ static void ring_complete(struct request *rq, int result)
 static struct entry *new_entry(struct queue *q)
 {
 	size_t page = sysconf(_SC_PAGESIZE);
-	size_t payload = (session.payload_max + page - 1) & ~(page - 1);
+	size_t payload = q->pool ? 0 : (session.payload_max + page - 1) & ~(page - 1);
 	struct entry **entries = realloc(q->entries, (q->count + 1) * sizeof(*entries));
 	struct entry *e;
 	char *map;
@@ -173,10 +178,12 @@ static struct entry *new_entry(struct queue *q)
 	e->queue = q;
 	e->header = (struct proto_ring_header *)map;
 	e->vec[0] = (struct iovec){ e->header, sizeof(*e->header) };
-	e->vec[1] = (struct iovec){ map + page, session.payload_max };
+	if (!q->pool) {
+		e->vec[1] = (struct iovec){ map + page, session.payload_max };
+		e->rq.payload = e->rq.out = map + page;
+	}
 	e->rq.in = (struct fuse_in_header *)e->header->in_out;
 	e->rq.arg = e->header->op_in;
-	e->rq.payload = e->rq.out = map + page;
 	e->rq.out_max = session.payload_max;
 	e->rq.path = PATH_RING;
 	e->rq.stats = q->stats;
@@ -255,6 +262,14 @@ static void handle_request(struct entry *e)
 		send_reply(e, -EIO);
 		return;
 	}
+	if (e->queue->pool) {
+		if (part->offset > e->queue->pool_size - session.payload_max) {
+			send_reply(e, -EIO);
+			return;
+		}
+		/* what has no payload, neither way, has no place there and touches none */
+		e->rq.payload = e->rq.out = e->queue->pool + part->offset;
+	}
 	e->rq.payload_size = payload;
 	e->rq.arg_size = in->len - sizeof(*in) - payload;
 	if (e->rq.arg_size > sizeof(e->header->op_in))
@@ -267,6 +282,80 @@ static void handle_request(struct entry *e)
 		/* nothing on the ring goes without reply */
 		send_reply(e, result == REPLY_NONE ? 0 : result);
 	}
+}
+
+/* ---------------------------------------------------------------------- pools */
+
+/* Run a command that completes at once. Its result: 0 or a negative error number. */
+static int run_command(struct io_uring *ring, uint32_t command,
+		       const struct proto_ring_command *c, bool fixed_buffer)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+	struct io_uring_cqe *cqe;
+	int rc;
+
+	if (!sqe)
+		return -EBUSY;
+	*sqe = (struct io_uring_sqe){
+		.opcode = IORING_OP_URING_CMD,
+		.fd = session.fd,
+		.cmd_op = command,
+		.uring_cmd_flags = fixed_buffer ? IORING_URING_CMD_FIXED : 0,
+	};
+	memcpy(sqe->cmd, c, sizeof(*c));
+	do
+		rc = io_uring_submit_and_wait(ring, 1);
+	while (rc == -EINTR);
+	if (rc >= 0)
+		rc = io_uring_peek_cqe(ring, &cqe);
+	if (rc < 0)
+		return rc;
+	rc = cqe->res;
+	io_uring_cqe_seen(ring, cqe);
+	return rc;
+}
+
+/* Memory for all payloads of the queue; without it, entries have buffers of their own. */
+static void make_pool(struct queue *q)
+{
+	size_t size = (size_t)session.opt->depth * session.payload_max;
+	struct iovec vec = { .iov_len = size };
+
+	q->pool_kind = session.ring_pools ? session.opt->pool : POOL_NONE;
+	/* the size is told as 32 bits */
+	if (q->pool_kind == POOL_NONE || size > UINT32_MAX)
+		return;
+	vec.iov_base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			    0);
+	if (vec.iov_base == MAP_FAILED)
+		return;
+	q->pool = vec.iov_base;
+	q->pool_size = size;
+	/* for lack of RLIMIT_MEMLOCK, for one */
+	if (q->pool_kind == POOL_REGISTERED && io_uring_register_buffers(&q->ring, &vec, 1))
+		q->pool_kind = POOL_PLAIN;
+}
+
+static void drop_pool(struct queue *q)
+{
+	if (q->pool)
+		munmap(q->pool, q->pool_size);
+	q->pool = NULL;
+	q->pool_kind = POOL_NONE;
+}
+
+/* Give the pool to the kernel. 0, or a negative error number: it is of no use then. */
+static int add_pool(struct queue *q)
+{
+	struct proto_ring_command c = { .queue = q->id };
+	int rc = run_command(&q->ring, PROTO_RING_ADD_QUEUE, &c, false);
+
+	if (rc)
+		return rc;
+	c.pool_address = (uintptr_t)q->pool;
+	c.pool_size = q->pool_size;
+	return run_command(&q->ring, PROTO_RING_ADD_POOL, &c,
+			   q->pool_kind == POOL_REGISTERED);
 }
 
 /* -------------------------------------------------------------------- queues */
@@ -368,6 +457,26 @@ static void pin(struct queue *q)
 	}
 }
 
+/* 0 or an error number */
+static int make_entries(struct queue *q)
+{
+	for (unsigned int i = 0; i < session.opt->depth; i++)
+		if (!new_entry(q))
+			return ENOMEM;
+	return 0;
+}
+
+static void drop_entries(struct queue *q)
+{
+	for (unsigned int i = 0; i < q->count; i++) {
+		munmap(q->entries[i]->header, q->entries[i]->map_size);
+		free(q->entries[i]);
+	}
+	free(q->entries);
+	q->entries = NULL;
+	q->count = q->live = 0;
+}
+
 static int make_ring(struct queue *q)
 {
 	unsigned int depth = session.opt->depth;
@@ -399,24 +508,17 @@ static int make_ring(struct queue *q)
 	if (q->event < 0)
 		return errno;
 	q->error_at = "buffers";
-	for (unsigned int i = 0; i < depth; i++)
-		if (!new_entry(q))
-			return ENOMEM;
-	return 0;
+	make_pool(q);
+	return make_entries(q);
 }
 
 static void destroy(struct queue *q)
 {
 	if (q->ring_made)
 		io_uring_queue_exit(&q->ring);
-	for (unsigned int i = 0; i < q->count; i++) {
-		munmap(q->entries[i]->header, q->entries[i]->map_size);
-		free(q->entries[i]);
-	}
-	free(q->entries);
+	drop_entries(q);
+	drop_pool(q);
 	q->ring_made = false;
-	q->entries = NULL;
-	q->count = q->live = 0;
 }
 
 static void report(unsigned int *counter)
@@ -448,6 +550,19 @@ static bool is_registering(const struct queue *q)
 	return false;
 }
 
+static void offer_pool(struct queue *q)
+{
+	int rc = q->pool ? add_pool(q) : 0;
+
+	if (!rc)
+		return;
+	fprintf(stderr, "mirrorfs: queue %u: the kernel refuses its pool: %s; a buffer for each entry then\n",
+		q->id, strerror(-rc));
+	drop_entries(q);
+	drop_pool(q);
+	q->error = make_entries(q);
+}
+
 static void *queue_main(void *arg)
 {
 	struct queue *q = arg;
@@ -460,6 +575,7 @@ static void *queue_main(void *arg)
 		destroy(q);
 		return NULL;
 	}
+	offer_pool(q);
 	watch_event(q);
 	for (unsigned int i = 0; i < q->count; i++)
 		send_command(q->entries[i], PROTO_RING_REGISTER, 0);
@@ -509,31 +625,18 @@ unsigned int ring_queues(void)
 	return count;
 }
 
-/* The result of a command that completes at once: 0 or a negative error number. */
+/* Run a command by a ring made for it. */
 static int command_now(uint32_t command, unsigned int qid)
 {
+	struct proto_ring_command c = { .queue = qid };
 	struct io_uring_params p = { .flags = IORING_SETUP_SQE128 };
-	struct io_uring_cqe *cqe;
-	struct io_uring_sqe *sqe;
 	struct io_uring ring;
 	int rc;
 
 	rc = io_uring_queue_init_params(1, &ring, &p);
 	if (rc < 0)
 		return rc;
-	sqe = io_uring_get_sqe(&ring);
-	if (sqe) {
-		memset(sqe, 0, 2 * sizeof(*sqe));
-		sqe->opcode = IORING_OP_URING_CMD;
-		sqe->fd = session.fd;
-		sqe->cmd_op = command;
-		((struct proto_ring_command *)sqe->cmd)->queue = qid;
-	}
-	rc = io_uring_submit_and_wait(&ring, 1);
-	if (rc >= 0)
-		rc = io_uring_peek_cqe(&ring, &cqe);
-	if (rc == 0)
-		rc = cqe->res;
+	rc = run_command(&ring, command, &c, false);
 	io_uring_queue_exit(&ring);
 	return rc;
 }
