@@ -123,6 +123,31 @@ int mirror_read_fd(uint64_t fh)
 	return fh;
 }
 
+/*
+ * Page cache of the backing file that could have large folios, but gets small ones, looks
+ * at all that is left to write again for each page (tmpfs of 6.12): so not all at once.
+ */
+#define WRITE_PIECE (128 << 10)
+
+static ssize_t write_pieces(int fd, const char *data, size_t size, uint64_t offset)
+{
+	size_t done = 0;
+
+	while (done < size) {
+		size_t piece = size - done < WRITE_PIECE ? size - done : WRITE_PIECE;
+		ssize_t n = pwrite(fd, data + done, piece, offset + done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
+			return done ? (ssize_t)done : -errno;
+		done += n;
+		if ((size_t)n < piece)
+			break;
+	}
+	return done;
+}
+
 int mirror_write(struct request *rq, uint64_t fh, const void *data, size_t size,
 		 uint64_t offset, bool append, bool kill_suid)
 {
@@ -131,12 +156,11 @@ int mirror_write(struct request *rq, uint64_t fh, const void *data, size_t size,
 
 	(void)rq;
 	mirror_cred_keep_suid(!kill_suid);
-	do {
-		if (append)
-			n = pwritev2(fh, &vec, 1, 0, RWF_APPEND);
-		else
-			n = pwrite(fh, data, size, offset);
-	} while (n < 0 && errno == EINTR);
+	if (!append)
+		return write_pieces(fh, data, size, offset);
+	do
+		n = pwritev2(fh, &vec, 1, 0, RWF_APPEND);
+	while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
 }
 

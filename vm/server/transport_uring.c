@@ -101,13 +101,11 @@ static void send_command(struct entry *e, uint32_t command, uint64_t commit_id)
 
 	if (!sqe)
 		return;
+	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, 0, NULL, 0, 0);
+	sqe->flags = IOSQE_FIXED_FILE;
+	sqe->cmd_op = command;
+	sqe->user_data = (uintptr_t)e;
 	/* the command's own part lies behind that of ordinary entries */
-	*sqe = (struct io_uring_sqe){
-		.opcode = IORING_OP_URING_CMD,
-		.flags = IOSQE_FIXED_FILE,
-		.cmd_op = command,
-		.user_data = (uintptr_t)e,
-	};
 	c = (struct proto_ring_command *)sqe->cmd;
 	*c = (struct proto_ring_command){ .commit_id = commit_id, .queue = e->queue->id };
 	if (e->queue->pool_kind == POOL_REGISTERED)
