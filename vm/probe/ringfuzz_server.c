@@ -877,7 +877,7 @@ static void *work(void *arg)
 enum { FIRST_FILE = 0x100000 + ((5381 * 33 + 'f') * 33 + '0') % 0x10000, RESEND = 7 };
 
 /* Notifications, with a body that is right or random */
-static void notify(struct rng *r, int fd)
+static void send_notice(struct rng *r, int fd)
 {
 	struct {
 		struct fuse_out_header h;
@@ -960,7 +960,7 @@ static void *device(void *arg)
 			nap_ms(2);
 		n = read(conn.fd, in, room + 8192);
 		if (!plan->sane && rng_chance(&r, plan->bad / 4))
-			notify(&r, conn.fd);
+			send_notice(&r, conn.fd);
 		if (n < (ssize_t)sizeof(*h))
 			continue;
 		if (h->opcode == FUSE_FORGET || h->opcode == FUSE_BATCH_FORGET)

@@ -4,7 +4,7 @@
 
 static const struct command *const tables[] = {
 	entry_commands, place_commands, queue_commands, life_commands, server_commands,
-	notify_commands,
+	notify_commands, pool_commands,
 };
 
 int main(int argc, char **argv)

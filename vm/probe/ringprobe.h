@@ -31,6 +31,7 @@
 
 #define RING_INIT_FLAG2		((uint32_t)(PROTO_OVER_IO_URING >> 32))
 #define SUPP_GROUP_FLAG2	(1u << 2)	/* INIT bit 34 */
+#define POOL_INIT_FLAG2		((uint32_t)(PROTO_HAS_IO_URING_BUFPOOL >> 32))
 
 /* ------------------------------------------------------- the library ------ */
 
@@ -53,6 +54,16 @@ struct ring {
 	int async;		/* IOSQE_ASYNC on every command */
 };
 
+/* Memory for the payloads of all entries of a queue, in slices. */
+struct pool {
+	uint8_t *mem;		/* NULL: the entries have buffers of their own */
+	size_t size;		/* with a rest that makes no slice */
+	size_t slice;
+	bool registered;	/* in the rings' buffer of this index */
+	unsigned int index;
+	unsigned int most;	/* slices that were in use at once */
+};
+
 enum ent_state { ENT_NEW, ENT_IDLE, ENT_BUSY, ENT_DEAD };
 
 /* A ring entry: one pair of buffers, one held command. */
@@ -63,6 +74,7 @@ struct ent {
 	struct proto_ring_header *h;
 	uint8_t *pay;
 	size_t pay_len;
+	struct pool *pool;	/* payload is where a request says, if it has any */
 	struct iovec iov[2];
 	enum ent_state state;
 	int res;		/* of the completion that ended it */
@@ -102,6 +114,7 @@ struct conn {
 	struct req *first, **last;
 	struct ent *ents;
 	unsigned int nents;
+	struct pool *pools;	/* of each queue, if any has one */
 	struct ring *rings[8];	/* those with entries of this connection */
 	unsigned int nrings;
 	/* what came over /dev/fuse */
@@ -166,6 +179,7 @@ int ring_wait_one(struct ring *r, void *user, int limit_ms);	/* 1 = nothing came
 void ent_setup(struct ent *e, struct conn *c, struct ring *r, unsigned int qid, size_t payload);
 struct io_uring_sqe *ent_register(struct ent *e);	/* prepares */
 struct io_uring_sqe *ent_commit(struct ent *e, unsigned int qid, uint64_t id);
+void with_buffer(struct io_uring_sqe *sqe, unsigned int index);	/* a registered one */
 void conn_register(struct conn *c, struct ring *r, unsigned int depth, size_t payload,
 		   unsigned int from, unsigned int to);	/* queues from..to-1 */
 void serve_setup(struct conn *c, struct ring *r, const struct init_opts *o,
@@ -226,6 +240,12 @@ void others_start(struct others *o);	/* as client_start() */
 void others_hold(struct others *o, struct conn *c);
 void others_release(struct others *o, struct conn *c);
 
+/* what a server writes without a request: 0 or errno */
+enum { NOTIFY_RETRIEVE = 5, NOTIFY_RESEND = 7 };	/* not in every machine's header */
+#define RESENT (1ULL << 63)	/* in the unique of a request that is sent again */
+
+int notify(struct conn *c, int code, const void *data, size_t size);
+
 /* jobs */
 int do_stat(struct job *j), do_read(struct job *j), do_direct_read(struct job *j),
 	do_write(struct job *j),
@@ -241,6 +261,6 @@ struct command {
 };
 
 extern const struct command entry_commands[], place_commands[], queue_commands[],
-	life_commands[], server_commands[], notify_commands[];
+	life_commands[], server_commands[], notify_commands[], pool_commands[];
 
 #endif

@@ -415,8 +415,13 @@ void conn_close(struct conn *c)
 	}
 	for (i = 0; i < c->nents; i++) {
 		munmap(c->ents[i].h, sizeof(*c->ents[i].h));
-		munmap(c->ents[i].pay, c->ents[i].pay_len);
+		if (!c->ents[i].pool)
+			munmap(c->ents[i].pay, c->ents[i].pay_len);
 	}
+	for (i = 0; c->pools && i < possible_cpus(); i++)
+		if (c->pools[i].mem)
+			munmap(c->pools[i].mem, c->pools[i].size);
+	free(c->pools);
 	free(c->ents);
 	free(c->data);
 	forget_conn(c);
@@ -599,10 +604,23 @@ void ent_setup(struct ent *e, struct conn *c, struct ring *r, unsigned int qid, 
 	e->pay_len = payload;
 	e->h = mmap(NULL, sizeof(*e->h), PROT_READ | PROT_WRITE,
 		    MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (c->pools && qid < possible_cpus() && c->pools[qid].mem) {
+		e->pool = &c->pools[qid];
+		e->pay_len = 0;
+		if (e->h == MAP_FAILED)
+			die("out of memory");
+		return;
+	}
 	e->pay = mmap(NULL, payload, PROT_READ | PROT_WRITE,
 		      MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (e->h == MAP_FAILED || e->pay == MAP_FAILED)
 		die("out of memory");
+}
+
+void with_buffer(struct io_uring_sqe *sqe, unsigned int index)
+{
+	sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
+	sqe->buf_index = index;
 }
 
 struct io_uring_sqe *ent_register(struct ent *e)
@@ -610,17 +628,24 @@ struct io_uring_sqe *ent_register(struct ent *e)
 	struct io_uring_sqe *sqe = ring_cmd(e->r, e->c->fd, PROTO_RING_REGISTER, e->qid, 0, e);
 
 	e->iov[0] = (struct iovec){ e->h, sizeof(*e->h) };
-	e->iov[1] = (struct iovec){ e->pay, e->pay_len };
+	e->iov[1] = e->pool ? (struct iovec){} : (struct iovec){ e->pay, e->pay_len };
 	sqe->addr = (uintptr_t)e->iov;
 	sqe->len = 2;
+	if (e->pool && e->pool->registered)
+		with_buffer(sqe, e->pool->index);
 	e->state = ENT_IDLE;
 	return sqe;
 }
 
 struct io_uring_sqe *ent_commit(struct ent *e, unsigned int qid, uint64_t id)
 {
+	struct io_uring_sqe *sqe = ring_cmd(e->r, e->c->fd, PROTO_RING_COMMIT_AND_FETCH, qid, id,
+					    e);
+
+	if (e->pool && e->pool->registered)
+		with_buffer(sqe, e->pool->index);
 	e->state = ENT_IDLE;
-	return ring_cmd(e->r, e->c->fd, PROTO_RING_COMMIT_AND_FETCH, qid, id, e);
+	return sqe;
 }
 
 void conn_register(struct conn *c, struct ring *r, unsigned int depth, size_t payload,

@@ -284,6 +284,8 @@ int do_held_read(struct job *j)
 		return ENOMEM;
 	j->ret = pread(held, buf, j->b, j->a);
 	err = j->ret < 0 ? errno : 0;
+	if (!err)
+		j->sum = checksum(buf, j->ret);
 	free(buf);
 	return err;
 }

@@ -5,12 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 
-/* Not in the header of every build machine. */
-enum { NOTIFY_RETRIEVE = 5, NOTIFY_RESEND = 7 };
-#define RESENT (1ULL << 63)	/* in the unique of a request that is sent again */
-
-/* A message without request: 0 or errno of the write. */
-static int notify(struct conn *c, int code, const void *data, size_t size)
+int notify(struct conn *c, int code, const void *data, size_t size)
 {
 	struct fuse_out_header h = { .len = sizeof(h) + size, .error = code };
 	struct iovec vec[] = { { &h, sizeof(h) }, { (void *)data, size } };

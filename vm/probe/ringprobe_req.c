@@ -89,6 +89,57 @@ void put_req(struct req *q)
 	free(q);
 }
 
+/* Neither request nor reply have anything beyond their structures */
+static bool is_bare(unsigned int opcode)
+{
+	switch (opcode) {
+	case FUSE_RELEASE:
+	case FUSE_RELEASEDIR:
+	case FUSE_FLUSH:
+	case FUSE_FSYNC:
+	case FUSE_FSYNCDIR:
+	case FUSE_SETLK:
+	case FUSE_SETLKW:
+	case FUSE_ACCESS:
+	case FUSE_FALLOCATE:
+	case FUSE_DESTROY:
+		return true;
+	}
+	return false;
+}
+
+/* Where in its pool the payload is: a slice of its own, and none for a bare request. */
+static void find_slice(struct conn *c, struct ent *e, const struct fuse_in_header *h)
+{
+	const struct proto_ring_part *part = &e->h->part;
+	struct pool *p = e->pool;
+	unsigned int i, used = 0;
+
+	e->pay = NULL;
+	e->pay_len = 0;
+	if (is_bare(h->opcode)) {
+		if (part->offset || part->payload_size)
+			die("%s with a payload of %u bytes at %u", op_name(h->opcode),
+			    part->payload_size, part->offset);
+		return;
+	}
+	if (part->offset % p->slice || part->offset + p->slice > p->size)
+		die("a payload at %u, which is no slice", part->offset);
+	e->pay = p->mem + part->offset;
+	e->pay_len = p->slice;
+	for (i = 0; i < c->nents; i++) {
+		const struct ent *other = &c->ents[i];
+
+		if (other->state != ENT_BUSY || other->pool != p || !other->pay_len)
+			continue;
+		used++;
+		if (other != e && other->pay == e->pay)
+			die("two requests with their payload at %u", part->offset);
+	}
+	if (used > p->most)
+		p->most = used;
+}
+
 /* One completion of an entry: a request, or its end. */
 static void take_completion(struct conn *c, struct ring *r, struct io_uring_cqe *cqe)
 {
@@ -111,6 +162,8 @@ static void take_completion(struct conn *c, struct ring *r, struct io_uring_cqe 
 	q = new_req(c);
 	q->e = e;
 	memcpy(&q->h, e->h->in_out, sizeof(q->h));
+	if (e->pool)
+		find_slice(c, e, &q->h);
 	q->op = e->h->op_in;
 	q->pay = e->pay;
 	q->pay_len = e->h->part.payload_size;
