@@ -245,6 +245,7 @@ static void close_files(struct client *cl, unsigned int n, struct conn *c)
 		client_do(&cl[i], do_close, c->mnt, "f1", 0, 0);
 		client_serve(&cl[i], c, "close");
 	}
+	wait_idle(c);
 }
 
 /* A caller ends that has a file open: what comes of that needs no slice. */
@@ -764,7 +765,6 @@ static int pool_data(int argc, char **argv)
 			open_files(cl, SLICES * cpus, &c);
 			all_slices(&c, cl, SLICES * cpus);
 			close_files(cl, SLICES * cpus, &c);
-			wait_idle(&c);
 			say("    the rest of the pools untouched: %s, all over the ring: %s",
 			    rest_untouched(&c) ? "yes" : "no",
 			    c.ring_requests && !c.dev_ordinary ? "yes" : "no");
@@ -1027,7 +1027,8 @@ static int pool_cancel(int argc, char **argv)
 		q = next_req(&c, "what needs no slice");
 		say("    what needs none: %s", op_name(q->h.opcode));
 		answer(q);
-		client_serve(&cl[CLOSER], &c, "close");
+		client_wait(&cl[CLOSER], "close");
+		answer(next_req(&c, "RELEASE"));
 		keeper_leave(&k);
 		q = next_read(&c, 0, "the READ whose entry has ended");
 		say("    the entry ends: its READ comes through another, then: %s", waits(&c));
@@ -1145,7 +1146,6 @@ static int pool_fault(int argc, char **argv)
 			show_one_slice(cl, &c);
 		}
 		close_files(cl, READERS, &c);
-		wait_idle(&c);
 		if (kind)
 			p->mem = NULL;
 		end(&c, &r);
@@ -1412,7 +1412,6 @@ static void unregistered(struct client *cl)
 	}
 	say("    more reads: %u of 10 right", reads(&c, cl, 10));
 	close_files(cl, 2, &c);
-	wait_idle(&c);
 	say("    unmount: %s", err_name(conn_umount(&c, 0)));
 	limit = now_ms() + LIMIT * 1000;
 	while (!u.done && now_ms() < limit)
