@@ -18,7 +18,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness import config, series, source
+from harness import config, coverage, series, source
 from harness.command import Completed, disk_full
 from harness.config import ConfigRequest, KernelConfig
 from harness.errors import LabError, VerdictError
@@ -60,6 +60,10 @@ class WorkFolder:
         return self.root / 'canary'
 
     @property
+    def notes(self) -> Path:
+        return self.root / 'coverage'
+
+    @property
     def index(self) -> Path:
         return self.root / 'index'
 
@@ -80,7 +84,7 @@ def compiler(lab: Lab) -> str:
 
 
 def kernel_key(lab: Lab, patched: PatchedTree, wanted: ConfigRequest) -> str:
-    parts = {
+    parts: dict[str, object] = {
         'format': _FORMAT,
         'tree': GitStore(patched.base.path, lab.runner).tree_of(patched.commit) if not lab.dry_run else patched.commit,
         'series': patched.series.digest,
@@ -88,6 +92,8 @@ def kernel_key(lab: Lab, patched: PatchedTree, wanted: ConfigRequest) -> str:
         'compiler': compiler(lab),
         'canary': _canary_digest(lab),
     }
+    if extra := coverage.make_variables(wanted):
+        parts['variables'] = extra  # not always: that would give all kernels of the cache another key
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:20]
 
 
@@ -135,11 +141,12 @@ def _build(lab: Lab, patched: PatchedTree, wanted: ConfigRequest, work: WorkFold
     made = _configured(lab, patched, wanted, work)
     with lab.clock.stage('build'):
         log.info('building %s%s', patched.base.version, local_version(patched))
-        _make(lab, patched, work)
+        _make(lab, patched, wanted, work)
         canary = _build_canary(lab, work)
         if lab.dry_run:
             return KernelImage(image=work.build / 'arch/x86/boot/bzImage', directory=work.build, key=key)
-        return _publish(lab, patched, made, work, key, canary)
+        notes = _build_notes(lab, patched, wanted, work)
+        return _publish(lab, patched, made, work, key, canary, notes)
 
 
 def _cached(lab: Lab, folder: Path) -> KernelImage | None:
@@ -170,11 +177,10 @@ def _variables(patched: PatchedTree, work: WorkFolder) -> list[str]:
     return [f'LOCALVERSION={local_version(patched)}', *_FIXED, f'KCFLAGS={flags}', f'KAFLAGS={flags}']
 
 
-def _make(lab: Lab, patched: PatchedTree, work: WorkFolder) -> None:
+def _make(lab: Lab, patched: PatchedTree, wanted: ConfigRequest, work: WorkFolder) -> None:
     quiet = [] if lab.runner.verbose else ['-s']
-    argv = config.make_argv(
-        work.src, work.build, *quiet, f'-j{lab.jobs}', *_variables(patched, work), 'bzImage', 'modules'
-    )
+    variables = (*_variables(patched, work), *coverage.make_variables(wanted))
+    argv = config.make_argv(work.src, work.build, *quiet, f'-j{lab.jobs}', *variables, 'bzImage', 'modules')
     done = lab.runner.run(argv, stage='build', check=False)
     warnings = [line for line in done.output.splitlines() if ': warning: ' in line]
     for line in warnings[:10]:
@@ -252,11 +258,25 @@ def _build_canary(lab: Lab, work: WorkFolder) -> Path | None:
     return module
 
 
+def _build_notes(lab: Lab, patched: PatchedTree, wanted: ConfigRequest, work: WorkFolder) -> Path | None:
+    """What maps this kernel's counts to the series; None when it does not count."""
+    if lab.dry_run or not coverage.counts(wanted):
+        return None
+    coverage.take_notes(lab, patched, work.build, work.notes)
+    return work.notes
+
+
 # --- result --------------------------------------------------------------------------------------
 
 
 def _publish(
-    lab: Lab, patched: PatchedTree, made: KernelConfig, work: WorkFolder, key: str, canary: Path | None
+    lab: Lab,
+    patched: PatchedTree,
+    made: KernelConfig,
+    work: WorkFolder,
+    key: str,
+    canary: Path | None,
+    notes: Path | None,
 ) -> KernelImage:
     final = lab.cache.kernel(key)
 
@@ -264,6 +284,8 @@ def _publish(
         for path in (work.build / 'arch/x86/boot/bzImage', work.build / 'vmlinux', work.build / '.config', canary):
             if path is not None:
                 shutil.copy2(path, folder / path.name)
+        if notes is not None:
+            shutil.copytree(notes, folder / notes.name)
         image = KernelImage(
             image=folder / 'bzImage',
             directory=folder,
@@ -279,6 +301,7 @@ def _publish(
             source_origin=patched.base.origin,
             variant=made.variant,
             compiler=compiler(lab),
+            coverage=folder / notes.name if notes is not None else None,
         )
         image.save()
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import accel, allowlist, kernel, results, runfolder
+from harness import accel, allowlist, coverage, kernel, results, runfolder
 from harness.allowlist import AllowList
 from harness.boot import Accelerator
 from harness.canary import CanaryRun
@@ -200,6 +200,7 @@ class Campaign:
     def write(self, status: int | None, problem: str = '') -> dict[str, Any]:
         """Write results.json as things stand."""
         table = self.table(status, problem)
+        table['coverage'] = coverage.of_run(self.lab.runner, self.run, self.kernel)
         results.write(self.run, table)
         return table
 

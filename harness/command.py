@@ -42,6 +42,7 @@ PACKAGE_OF = {
     'flex': 'flex',
     'gcc': 'gcc',
     'gdb': 'gdb',
+    'gcov': 'gcc',
     'git': 'git',
     'ld': 'binutils',
     'lz4': 'lz4',

@@ -33,12 +33,16 @@ class KernelImage:
     source_origin: str | None = None
     variant: str = ''
     compiler: str | None = None
+    coverage: Path | None = None  # folder with what maps its line counts to the series, if it counts lines
 
     def save(self) -> None:
         """Record it beside the image. Paths are kept as names: the folder is renamed when finished."""
         record = asdict(self)
-        for name in ('image', 'vmlinux', 'config'):
+        for name in ('image', 'vmlinux', 'config', 'coverage'):
             record[name] = record[name] and record[name].name
+        if record['coverage'] is None:
+            # Another checkout, which knows nothing of this, may use the same cache.
+            del record['coverage']
         record['modules'] = [path.name for path in self.modules]
         del record['directory']
         (self.directory / _RECORD).write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
@@ -55,8 +59,8 @@ def load(folder: Path) -> KernelImage:
     """A kernel recorded by `save`."""
     try:
         record = json.loads((folder / _RECORD).read_text(encoding='utf-8'))
-        for name in ('image', 'vmlinux', 'config'):
-            record[name] = record[name] and folder / record[name]
+        for name in ('image', 'vmlinux', 'config', 'coverage'):
+            record[name] = folder / record[name] if record.get(name) else None
         record['modules'] = tuple(folder / name for name in record['modules'])
         record['series_patches'] = tuple(record['series_patches'])
         kernel = KernelImage(directory=folder, **record)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from harness import speed
+from harness import coverage, speed
 from harness.boot import Accelerator, GuestSpec, boot
 from harness.cache import Cache
 from harness.clock import StageClock
@@ -96,6 +96,9 @@ class GuestKeeper:
         if self._guest is None or (self.keep and self._guest.machine.alive):
             return
         guest, self._guest = self._guest, None
+        if self.plan.kernel.coverage is not None:
+            with self.plan.clock.stage('coverage'):
+                coverage.collect(guest)
         guest.machine.drain(quiet=0.05, limit=1.0)
         guest.close()
         self._sort(guest, '', '')

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from harness import kernel, results, runfolder
+from harness import coverage, image, kernel, results, runfolder
 from harness.campaign import Campaign, CampaignOptions
 from harness.check import GROUPS, SECTIONS, Check, CheckError, is_check, named, parse
 from harness.cli import explain
@@ -37,8 +37,15 @@ _RUN_VARIABLE = 'FUSELAB_RUN'  # tells pytest-xdist's workers the run's folder
 
 # What a CI machine cannot bring along. Anything else that is not run there is a failure: nobody
 # looks at a list of skipped checks that grows.
+# Faults on demand come with a debug variant (fault, gcov), not with the kernel of the usual run.
 CI_NOTRUN = tuple(
-    re.compile(pattern) for pattern in (r'^\d+ CPUs, needs \d+$', r'^kernel \S+, needs \d+\.\d+$', r'^not for section ')
+    re.compile(pattern)
+    for pattern in (
+        r'^\d+ CPUs, needs \d+$',
+        r'^kernel \S+, needs \d+\.\d+$',
+        r'^not for section ',
+        r'^kernel without CONFIG_(?:FAILSLAB|FAULT_INJECTION_\w+)$',
+    )
 )
 CI_NOTRUN_STOCK = (re.compile(r'^only our series '), re.compile(r'^kernel has no FUSE over io_uring$'))
 
@@ -357,6 +364,9 @@ def _finish_controller(config: pytest.Config, ledger: Ledger, status: int) -> No
         return
     run = runfolder.RunFolder(Path(os.environ[_RUN_VARIABLE]))
     table = results.merge(ledger.workers, list(ledger.checks.values()), status)
+    if 'gcov' in table['kernel']['variant'].split(','):
+        # The guests of all workers are in this one folder.
+        table['coverage'] = coverage.of_run(Runner(), run, image.load(Path(table['kernel']['image']).parent))
     results.write(run, table)
     _tell_end(config, run.path, table)
 

@@ -35,6 +35,8 @@ def render(table: dict[str, Any], folder: Path, console: Console) -> None:
     for text in table.get('expired_allowances', []):
         _say(console, Text(f'expired entry of the allow-list: {text}', 'yellow'))
     _canaries(table.get('canaries', []), console)
+    if table.get('coverage'):
+        _coverage(table['coverage'], folder, console)
     if table['stages']:
         console.print(_stages(table))
     kernel = table['kernel']
@@ -139,6 +141,24 @@ def _canaries(canaries: Sequence[dict[str, Any]], console: Console) -> None:
     for canary in canaries:
         if not canary['ok']:
             _say(console, Text(f'canary {canary["name"]} ({canary["how"]}): {canary["detail"]}', 'red'))
+
+
+def _coverage(coverage: dict[str, Any], folder: Path, console: Console) -> None:
+    if 'problem' in coverage:
+        _say(console, Text(f'no line coverage: {coverage["problem"]}', 'red'))
+        return
+    lines = Table(title='lines of the series executed', title_justify='left')
+    lines.add_column('patch')
+    for name in ('lines', 'executed', '%'):
+        lines.add_column(name, justify='right')
+    for patch in coverage['patches']:
+        lines.add_row(Text(patch['name']), str(patch['lines']), str(patch['covered']), f'{patch["percent"]:.1f}')
+    lines.add_section()
+    lines.add_row('all', str(coverage['lines']), str(coverage['covered']), f'{coverage["percent"]:.1f}')
+    console.print(lines)
+    for text in coverage['lost']:
+        _say(console, Text(f'line counts lost of guest {text}', 'yellow'))
+    _say(console, Text(f'the {len(coverage["uncovered"])} others: {folder / "coverage.txt"}'))
 
 
 def _stages(table: dict[str, Any]) -> Table:
