@@ -316,6 +316,19 @@ static void show_one_slice(struct client *cl, struct conn *c)
 	say("    data right: %s", read_right(cl, 1, c) && right ? "yes" : "no");
 }
 
+/* For checks of other servers: ends the check if there are none. */
+static int pool_offered(int argc, char **argv)
+{
+	struct conn c;
+	struct ring r;
+
+	(void)argc, (void)argv;
+	begin(&c, &r, NULL);
+	conn_close(&c);
+	ring_close(&r);
+	return 0;
+}
+
 /* ------------------------------------------------------------------ errors */
 
 static int pool_errors(int argc, char **argv)
@@ -1535,6 +1548,7 @@ static int pool_changed(int argc, char **argv)
 }
 
 const struct command pool_commands[] = {
+	{ "pool-offered", pool_offered, "nothing, if the kernel has pools" },
 	{ "pool-errors", pool_errors, "what ADD_QUEUE and ADD_BUFPOOL refuse" },
 	{ "pool-register", pool_register, "what must come with commands for a pool's queue" },
 	{ "pool-data", pool_data, "payloads in slices, all of them at once" },
