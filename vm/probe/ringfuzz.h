@@ -20,7 +20,8 @@ enum {
 	MAX_WORKERS = 4,
 	MAX_CALLERS = 6,
 	MAX_QUEUES = 64,
-	BAD_KINDS = 12,
+	BAD_KINDS = 12,		/* and those with pools */
+	MAX_SLICES = 8,
 };
 
 /* ---------------------------------------------------------------- chance -- */
@@ -66,6 +67,9 @@ struct plan {
 	bool init_error;
 	bool echo;		/* takes the ring */
 	bool pools;		/* where the kernel has them */
+	bool pools_first;	/* before anything else, else while entries are registered */
+	bool fixed_pools;	/* in registered buffers */
+	unsigned int slices;	/* of each pool: mostly fewer than entries */
 	bool may_deadlock;	/* the server needs itself: only an abort helps */
 	bool slow;		/* replies are held back */
 	bool clone;		/* commands by cloned descriptors too */

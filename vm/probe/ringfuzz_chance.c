@@ -47,6 +47,16 @@ const char *const ending_names[ENDINGS] = {
 	[END_LAZY] = "lazy", [END_EXIT] = "exit",
 };
 
+/* Drawn last: what else a seed stands for is as it was before there were pools. */
+static void plan_pools(struct plan *p, struct rng *r)
+{
+	if (p->sane)
+		p->pools = rng_chance(r, 650);
+	p->pools_first = p->sane || rng_chance(r, 700);
+	p->fixed_pools = rng_chance(r, 600);
+	p->slices = rng_chance(r, 700) ? 1 + rng_below(r, p->depth) : 1 + rng_below(r, MAX_SLICES);
+}
+
 void plan_make(struct plan *p, uint64_t seed, bool sane)
 {
 	static const uint32_t max_writes[] = { 4096, 5000, 16384, 65536, 131072 };
@@ -70,6 +80,7 @@ void plan_make(struct plan *p, uint64_t seed, bool sane)
 		p->ending = seed % ENDINGS_OF_DEATH;
 		p->after_calls = rng_below(&r, 120);
 		p->after_ms = rng_below(&r, 400);
+		plan_pools(p, &r);
 		return;
 	}
 	p->bad = bad[rng_below(&r, 4)];
@@ -102,16 +113,22 @@ void plan_make(struct plan *p, uint64_t seed, bool sane)
 	p->after_commands = rng_below(&r, 8) ? 500 + rng_below(&r, 8000) : rng_below(&r, 500);
 	p->after_calls = UINT_MAX;
 	p->after_ms = 20 + rng_below(&r, 3000);
+	plan_pools(p, &r);
 }
 
 void plan_say(const struct plan *p)
 {
+	char pools[64] = "";
+
+	if (p->pools)
+		snprintf(pools, sizeof(pools), " %s%s pools of %u,", p->pools_first ? "" : "late ",
+			 p->fixed_pools ? "registered" : "plain", p->slices);
 	say("seed %llu: %s, %u workers, %u callers, depth %u, bad %u/1000 of %#x,%s%s%s%s%s%s%s%s "
 	    "max_write %u, max_pages %u, max_background %u, flags %#x; ends by %s",
 	    (unsigned long long)p->seed, p->sane ? "sane" : "hostile", p->workers, p->callers,
 	    p->depth, p->bad, p->kinds, p->early ? " early," : "", p->mute ? " mute," : "",
 	    p->init_error ? " init-error," : "", p->echo ? "" : " no ring,",
-	    p->pools ? " pools," : "", p->may_deadlock ? " may deadlock," : "",
+	    pools, p->may_deadlock ? " may deadlock," : "",
 	    p->slow ? " slow," : "", p->clone ? " clone," : "", p->init.max_write,
 	    p->init.max_pages, p->init.max_background, p->init.flags,
 	    ending_names[p->ending]);

@@ -17,6 +17,7 @@
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <ucontext.h>
@@ -24,7 +25,7 @@
 enum {
 	NENT = 64,
 	SLOT = 256 << 10,	/* of the arena: a page of headers, then payload */
-	POOL = 1 << 20,		/* of a queue */
+	POOL = 1 << 20,		/* room for that of a queue */
 	RING_SIZE = 128,
 };
 
@@ -38,16 +39,6 @@ enum {
 #define GUESS		0x10000ull		/* on top: and if it fails, nothing has changed */
 #define COMMIT		0x20000ull		/* on top: and if it fails, it holds a request */
 
-/* Of commands with a pool; see Documentation of the ring's later commands */
-struct fuzz_cmd {
-	struct proto_ring_command c;
-	uint64_t pool;
-	uint32_t pool_len;
-	uint32_t reserved;
-};
-
-enum { ADD_QUEUE = 3, ADD_BUFPOOL = 4 };
-
 enum fstate { F_FREE, F_IDLE, F_HELD, F_SERVED };
 
 struct fent {
@@ -55,6 +46,7 @@ struct fent {
 	atomic_int worker;	/* whose ring holds its command */
 	unsigned int qid;
 	bool pooled;
+	int slice;		/* of sane rounds; -1: none */
 	struct proto_ring_header *h;
 	uint8_t *pay;
 	size_t pay_len;
@@ -86,7 +78,13 @@ static atomic_bool enough;
 static atomic_ullong last_interrupt, highest_id;
 static atomic_int filled;
 static atomic_int hot = -1;	/* an entry whose request all should commit */
-static bool pool_of[MAX_QUEUES];
+/*
+ * Pools: those that are in registered buffers have their queue's number as the index of
+ * the buffer, and one more index is no pool's.
+ */
+static bool pool_of[MAX_QUEUES], pool_fixed[MAX_QUEUES];
+static atomic_bool forked;	/* two processes commit: neither knows about the other's slices */
+static atomic_int slice_of[MAX_QUEUES][MAX_SLICES];	/* entry + 1 that has it, sane rounds */
 static int odd_fds[6];		/* anything but this connection's /dev/fuse */
 static __thread sigjmp_buf *fault_return;
 static struct iovec *edge;	/* an iovec whose successor is not mapped */
@@ -185,12 +183,40 @@ static void worker_ring_close(struct worker *w)
 			atomic_store(&ents[i].state, F_FREE);
 }
 
+static bool pools_wanted(void)
+{
+	return plan->pools && conn.init.flags2 & POOL_INIT_FLAG2;
+}
+
+static size_t pool_size(void)
+{
+	size_t size = plan->slices * payload;
+
+	return size < POOL ? size : POOL;
+}
+
+static uint8_t *pool_at(unsigned int qid)
+{
+	return POOLS + (size_t)qid * POOL;
+}
+
+/* 0, or what the kernel says */
+static int register_pools(struct io_uring *u)
+{
+	struct iovec reg[MAX_QUEUES + 1];
+	unsigned int i;
+
+	for (i = 0; i < nqueues; i++)
+		reg[i] = (struct iovec){ pool_at(i), pool_size() };
+	reg[i] = (struct iovec){ ARENA, SLOT };
+	return io_uring_register_buffers(u, reg, i + 1);
+}
+
 /* false: the kernel has no more rings for us at the moment */
 static bool worker_ring_open(struct worker *w)
 {
 	struct io_uring_params p = { .flags = IORING_SETUP_SQE128 };
 	unsigned int kind = plan->sane ? rng_below(&w->rng, 3) * 4 : rng_below(&w->rng, 24);
-	struct iovec reg[2] = { { POOLS, POOL }, { ARENA, SLOT } };
 
 	w->sqpoll = w->defer = w->fixed = w->buffers = false;
 	switch (kind) {
@@ -231,8 +257,13 @@ static bool worker_ring_open(struct worker *w)
 	if (rng_chance(&w->rng, 300))
 		w->fixed = !io_uring_register_files(&w->u, &w->fd, 1);
 	/* what is not mapped at the moment cannot be registered */
-	if (!plan->sane && rng_chance(&w->rng, 400))
-		w->buffers = !io_uring_register_buffers(&w->u, reg, 2);
+	if (pools_wanted() && plan->fixed_pools ? plan->sane || rng_chance(&w->rng, 850) :
+	    !plan->sane && rng_chance(&w->rng, 400))
+		w->buffers = !register_pools(&w->u);
+	if (plan->sane && pools_wanted() && plan->fixed_pools && !w->buffers) {
+		worker_ring_close(w);
+		return false;
+	}
 	return true;
 }
 
@@ -249,7 +280,7 @@ static void worker_submit(struct worker *w)
 static struct io_uring_sqe *worker_cmd(struct worker *w, unsigned int op, unsigned int qid,
 				       uint64_t id, uint64_t user)
 {
-	struct fuzz_cmd cmd = { .c = { .commit_id = id, .queue = qid } };
+	struct proto_ring_command cmd = { .commit_id = id, .queue = qid };
 	struct io_uring_sqe *sqe = io_uring_get_sqe(&w->u);
 
 	if (!sqe) {
@@ -273,9 +304,16 @@ static struct io_uring_sqe *worker_cmd(struct worker *w, unsigned int op, unsign
 	return sqe;
 }
 
-static struct fuzz_cmd *cmd_of(struct io_uring_sqe *sqe)
+static struct proto_ring_command *cmd_of(struct io_uring_sqe *sqe)
 {
-	return (struct fuzz_cmd *)sqe->cmd;
+	return (struct proto_ring_command *)sqe->cmd;
+}
+
+/* With the registered buffer of that index */
+static void fix(struct io_uring_sqe *sqe, unsigned int index)
+{
+	sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
+	sqe->buf_index = index;
 }
 
 /* ---------------------------------------------------------- good commands -- */
@@ -286,6 +324,14 @@ static void arrange(struct fent *e, unsigned int i)
 	e->pay = slot(i) + 4096;
 	e->pay_len = payload;
 	e->pooled = false;
+}
+
+static bool is_fixed(const struct fent *e)
+{
+	/* a hostile round's others may change it just now */
+	unsigned int qid = *(const volatile unsigned int *)&e->qid;
+
+	return e->pooled && qid < MAX_QUEUES && pool_fixed[qid];
 }
 
 static struct io_uring_sqe *good_register(struct worker *w, unsigned int i, unsigned int qid)
@@ -306,24 +352,37 @@ static struct io_uring_sqe *good_register(struct worker *w, unsigned int i, unsi
 		return NULL;
 	sqe->addr = (uintptr_t)iov;
 	sqe->len = 2;
+	if (is_fixed(e))
+		fix(sqe, qid);
 	return sqe;
 }
 
 static struct io_uring_sqe *good_commit(struct worker *w, unsigned int i)
 {
 	struct fent *e = &ents[i];
+	struct io_uring_sqe *sqe;
 
+	/* the kernel may give it to another entry at once */
+	if (plan->sane && e->slice >= 0)
+		atomic_store(&slice_of[e->qid][e->slice], 0);
 	atomic_store(&e->worker, w->index);
 	atomic_store(&e->state, F_IDLE);
-	return worker_cmd(w, PROTO_RING_COMMIT_AND_FETCH, e->qid, atomic_load(&e->id),
-			  MARK + COMMIT + i);
+	sqe = worker_cmd(w, PROTO_RING_COMMIT_AND_FETCH, e->qid, atomic_load(&e->id),
+			 MARK + COMMIT + i);
+	if (sqe && is_fixed(e))
+		fix(sqe, e->qid);
+	return sqe;
 }
 
 /* What entry i may have, or have had: no matter what happens to it */
 static struct io_uring_sqe *blind_commit(struct worker *w, unsigned int i)
 {
-	return worker_cmd(w, PROTO_RING_COMMIT_AND_FETCH, ents[i].qid, atomic_load(&ents[i].id),
-			  MARK + GUESS + i);
+	struct io_uring_sqe *sqe = worker_cmd(w, PROTO_RING_COMMIT_AND_FETCH, ents[i].qid,
+					      atomic_load(&ents[i].id), MARK + GUESS + i);
+
+	if (sqe && is_fixed(&ents[i]))
+		fix(sqe, ents[i].qid);
+	return sqe;
 }
 
 /* One command at once: its result, or 1 when it is held. Before the workers run. */
@@ -343,19 +402,48 @@ static int at_once(struct worker *w)
 	return res;
 }
 
-static void try_pool(struct worker *w, unsigned int qid)
+/* Returns whether the queue has a pool now */
+static bool try_pool(struct worker *w, unsigned int qid)
 {
-	struct io_uring_sqe *sqe = worker_cmd(w, ADD_QUEUE, qid, 0, 0);
+	bool fixed = plan->fixed_pools && w->buffers;
+	struct io_uring_sqe *sqe;
 
-	if (!sqe || !w->sqe128 || at_once(w) || qid >= MAX_QUEUES)
-		return;
-	sqe = worker_cmd(w, ADD_BUFPOOL, qid, 0, 0);
+	if (!w->sqe128 || qid >= MAX_QUEUES || !worker_cmd(w, PROTO_RING_ADD_QUEUE, qid, 0, 0) ||
+	    at_once(w))
+		return false;
+	sqe = worker_cmd(w, PROTO_RING_ADD_POOL, qid, 0, 0);
 	if (!sqe)
-		return;
-	map_at(POOLS + (size_t)qid * POOL, POOL);
-	cmd_of(sqe)->pool = (uintptr_t)(POOLS + (size_t)qid * POOL);
-	cmd_of(sqe)->pool_len = POOL;
+		return false;
+	cmd_of(sqe)->pool_address = (uintptr_t)pool_at(qid);
+	cmd_of(sqe)->pool_size = pool_size();
+	if (fixed)
+		fix(sqe, qid);
+	/* entries that are registered meanwhile look at it */
+	pool_fixed[qid] = fixed;
 	pool_of[qid] = !at_once(w);
+	return pool_of[qid];
+}
+
+/* By a ring of its own, before there are entries; some queues do without. */
+static void pools_first(void)
+{
+	static struct worker w;
+	unsigned int qid;
+
+	w.rng = rng_fork(plan->seed, 60);
+	w.fd = conn.fd;
+	w.index = MAX_WORKERS;
+	if (io_uring_queue_init(8, &w.u, IORING_SETUP_SQE128))
+		_exit(3);
+	w.sqe128 = true;
+	if (plan->fixed_pools)
+		w.buffers = !register_pools(&w.u);
+	for (qid = 0; qid < nqueues; qid++)
+		if (rng_chance(&w.rng, 850) && !try_pool(&w, qid) && plan->sane) {
+			say("server: no pool for queue %u", qid);
+			_exit(3);
+		}
+	io_uring_queue_exit(&w.u);
 }
 
 /* --------------------------------------------------------------- requests -- */
@@ -363,9 +451,40 @@ static void try_pool(struct worker *w, unsigned int qid)
 /* Where a request's payload is */
 static uint8_t *payload_of(struct fent *e)
 {
+	size_t offset;
+
 	if (!e->pooled)
 		return e->pay;
-	return POOLS + (size_t)e->qid * POOL + e->h->part.offset % POOL;
+	/* what is there may be anything in a hostile round */
+	offset = e->h->part.offset;
+	return pool_at(e->qid) + (offset <= POOL - payload ? offset : 0);
+}
+
+/* In a sane round nobody else has the slice, and who needs none has none. */
+static void take_slice(unsigned int i)
+{
+	struct fent *e = &ents[i];
+	size_t offset = e->h->part.offset;
+	const struct fuse_in_header *h = (const struct fuse_in_header *)e->h->in_out;
+	int other = 0;
+
+	e->slice = -1;
+	if (!e->pooled)
+		return;
+	if (!is_bare(h->opcode)) {
+		e->slice = offset / payload;
+		if (offset % payload || offset + payload > pool_size())
+			other = -1;
+		else
+			other = atomic_exchange(&slice_of[e->qid][e->slice], i + 1);
+	} else if (offset) {
+		other = -1;
+	}
+	if (!other || atomic_fetch_add(&sh->wrong, 1))
+		return;
+	snprintf(sh->wrong_text, sizeof(sh->wrong_text),
+		 "a slice of queue %u for %s at %zu, with entry %u%s", e->qid, op_name(h->opcode),
+		 offset, i, other > 0 ? ", which another one has" : "");
 }
 
 /* Put a reply into the buffers of entry i. May fault. */
@@ -469,6 +588,8 @@ static unsigned int reap(struct worker *w)
 		struct fent *e = &ents[held[i]];
 
 		atomic_fetch_add(&sh->requests, 1);
+		if (plan->sane && !atomic_load(&forked))
+			take_slice(held[i]);
 		learn_id(w, held[i]);
 		atomic_store(&e->state, F_HELD);
 		if (plan->slow && rng_chance(&w->rng, plan->sane ? 100 : 300))
@@ -704,25 +825,168 @@ static void spoil_sqe(struct worker *w, struct io_uring_sqe *sqe)
 	}
 }
 
+/* A pool that is too small, or large, or elsewhere; or one too many; or as it should be */
 static void bad_pool(struct worker *w)
 {
+	static const uint32_t sizes[] = { 0, 1, 4096, 8191, 8192, 1u << 31, UINT32_MAX, 4 << 20 };
 	struct rng *r = &w->rng;
-	unsigned int op = rng_chance(r, 500) ? ADD_QUEUE : ADD_BUFPOOL;
-	struct io_uring_sqe *sqe = worker_cmd(w, op, some_queue(w), 0, 0);
+	unsigned int op = rng_chance(r, 500) ? PROTO_RING_ADD_QUEUE : PROTO_RING_ADD_POOL;
+	unsigned int qid = some_queue(w);
+	struct io_uring_sqe *sqe = worker_cmd(w, op, qid, 0, 0);
 
 	if (!sqe || !w->sqe128)
 		return;
-	if (rng_chance(r, 500))
-		cmd_of(sqe)->c.flags = rng_chance(r, 500) ? 1 : rng_next(r);
-	if (op == ADD_QUEUE)
+	if (rng_chance(r, 300))
+		cmd_of(sqe)->flags = rng_chance(r, 500) ? 1 : rng_next(r);
+	if (rng_chance(r, 200))
+		sqe->flags |= IOSQE_ASYNC;
+	if (op == PROTO_RING_ADD_QUEUE)
 		return;
-	cmd_of(sqe)->pool = (uintptr_t)(rng_chance(r, 500) ? POOLS : some_address(w, 0));
-	cmd_of(sqe)->pool_len = rng_chance(r, 500) ? POOL : rng_next(r);
+	cmd_of(sqe)->pool_address = (uintptr_t)(rng_chance(r, 500) && qid < nqueues ?
+						pool_at(qid) : some_address(w, 0));
+	switch (rng_below(r, 4)) {
+	case 0:
+		cmd_of(sqe)->pool_size = sizes[rng_below(r, 8)];
+		break;
+	case 1:
+		cmd_of(sqe)->pool_size = payload * (1 + rng_below(r, MAX_SLICES)) -
+					 rng_below(r, 3) + 1;
+		break;
+	case 2:
+		cmd_of(sqe)->pool_size = rng_next(r);
+		break;
+	default:
+		cmd_of(sqe)->pool_size = pool_size();
+	}
 	if (rng_chance(r, 100))
 		cmd_of(sqe)->reserved = rng_next(r);
-	if (rng_chance(r, 400)) {
-		sqe->uring_cmd_flags = 1;
-		sqe->buf_index = rng_below(r, 3);
+	if (rng_chance(r, 500))
+		fix(sqe, rng_chance(r, 800) ? rng_below(r, nqueues + 2) : rng_next(r));
+}
+
+/* The commands of queues with pools, with something wrong about the buffer or the payload */
+static void bad_pooled(struct worker *w)
+{
+	struct rng *r = &w->rng;
+	unsigned int i = rng_below(r, NENT);
+	bool committing = rng_chance(r, 600);
+	struct io_uring_sqe *sqe = committing ? blind_commit(w, i) :
+				   good_register(w, i, rng_below(r, nqueues));
+	struct iovec *iov;
+
+	if (!sqe)
+		return;
+	if (!committing && rng_chance(r, 400)) {
+		iov = (struct iovec *)(uintptr_t)sqe->addr;
+		iov[1] = rng_chance(r, 300) ? (struct iovec){} :
+			 (struct iovec){ rng_chance(r, 500) ? some_address(w, i) : NULL,
+					 rng_chance(r, 500) ? some_length(w) : 0 };
+		return;
+	}
+	if (rng_chance(r, 200))
+		sqe->flags |= IOSQE_ASYNC;
+	switch (rng_below(r, 4)) {
+	case 0:
+		sqe->uring_cmd_flags ^= IORING_URING_CMD_FIXED;
+		break;
+	case 1:
+		fix(sqe, rng_below(r, nqueues + 2));
+		break;
+	case 2:
+		fix(sqe, rng_next(r));
+		break;
+	default:
+		fix(sqe, nqueues);
+	}
+}
+
+static void *unregister(void *arg)
+{
+	/* for the commands that have the buffers this waits, perhaps until all ends */
+	syscall(SYS_io_uring_register, (int)(intptr_t)arg, IORING_UNREGISTER_BUFFERS, NULL, 0);
+	return NULL;
+}
+
+/* The buffers of this worker's ring: others, none, or what they were */
+static void change_buffers(struct worker *w)
+{
+	struct rng *r = &w->rng;
+	unsigned int index = rng_below(r, nqueues + 1);
+	struct iovec vec = { pool_at(index), pool_size() };
+	pthread_attr_t attr;
+	__u64 tag = 0;
+	pthread_t t;
+
+	switch (rng_below(r, 12)) {
+	case 0:
+	case 1:
+		vec = (struct iovec){ slot(rng_below(r, NENT)), SLOT };
+		break;
+	case 2:
+		vec = (struct iovec){ HUGE, 2 << 20 };
+		break;
+	case 3:
+		vec = (struct iovec){};
+		break;
+	case 4:
+		vec.iov_len = 1 + rng_below(r, pool_size());
+		break;
+	case 5:
+		pthread_attr_init(&attr);
+		pthread_attr_setdetachstate(&attr, PTHREAD_CREATE_DETACHED);
+		pthread_create(&t, &attr, unregister, (void *)(intptr_t)w->u.ring_fd);
+		pthread_attr_destroy(&attr);
+		return;
+	case 6:
+		register_pools(&w->u);
+		return;
+	default:
+		/* most of them are made good again */
+		break;
+	}
+	worker_submit(w);
+	io_uring_register_buffers_update_tag(&w->u, index, &vec, &tag, 1);
+}
+
+/* A pool's memory; what a ring has registered keeps its pages, which are others then. */
+static void play_with_pools(struct rng *r)
+{
+	uint8_t *p = pool_at(rng_below(r, nqueues)) + rng_below(r, POOL / 4096) * 4096;
+	size_t part = rng_chance(r, 500) ? 4096 : POOL / 4;
+
+	switch (rng_below(r, 4)) {
+	case 0:
+		mprotect(p, part, rng_chance(r, 500) ? PROT_NONE : PROT_READ);
+		break;
+	case 1:
+		munmap(p, part);
+		break;
+	case 2:
+		madvise(p, part, MADV_DONTNEED);
+		break;
+	default:
+		madvise(p, part, MADV_PAGEOUT);
+	}
+	if (rng_chance(r, 500))
+		sched_yield();
+	map_at(p, part);
+}
+
+static void bad_with_pools(struct worker *w)
+{
+	switch (rng_below(&w->rng, 8)) {
+	case 0:
+	case 1:
+		bad_pool(w);
+		break;
+	case 2:
+		change_buffers(w);
+		break;
+	case 3:
+		play_with_pools(&w->rng);
+		break;
+	default:
+		bad_pooled(w);
 	}
 }
 
@@ -747,6 +1011,10 @@ static void bad_command(struct worker *w)
 	unsigned int any = rng_below(r, NENT), i = any, tries, kind;
 	struct io_uring_sqe *sqe;
 
+	if (plan->pools && rng_chance(r, 300)) {
+		bad_with_pools(w);
+		return;
+	}
 	/* mostly not what holds a request: nobody would answer that any more */
 	for (tries = 0; tries < 8 && atomic_load(&ents[i].state) != F_FREE; tries++)
 		i = rng_below(r, NENT);
@@ -824,7 +1092,8 @@ static void fill_ring(struct worker *w)
 {
 	unsigned int i, q;
 
-	for (q = 0; plan->pools && !w->index && q < nqueues; q++)
+	/* while the others register entries */
+	for (q = 0; pools_wanted() && !plan->pools_first && !w->index && q < nqueues; q++)
 		if (rng_chance(&w->rng, 500))
 			try_pool(w, q);
 	for (i = w->index; i < plan->depth * nqueues && i < NENT; i += plan->workers)
@@ -1139,6 +1408,7 @@ static void see_to(enum ending e)
 		_exit(3);
 	case END_FORK:
 		/* the child has the rings, and a copy of the memory */
+		atomic_store(&forked, true);
 		pid = fork();
 		if (pid)
 			return;
@@ -1176,9 +1446,11 @@ void server_main(const struct plan *p)
 	sigaction(SIGSEGV, &fault, NULL);
 	sigaction(SIGBUS, &fault, NULL);
 	nqueues = possible_cpus();
+	if (nqueues > MAX_QUEUES)
+		_exit(3);
 	map_at(ARENA, (size_t)NENT * SLOT);
 	/* a mapping at the pools' place, or registering buffers there fails */
-	map_at(POOLS, POOL);
+	map_at(POOLS, (size_t)nqueues * POOL);
 	map_at(HUGE, 4 << 20);
 	madvise(HUGE, 4 << 20, MADV_HUGEPAGE);
 	two = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -1216,6 +1488,8 @@ void server_main(const struct plan *p)
 		for (;;)
 			pause();
 	}
+	if (pools_wanted() && p->echo && !p->mute && !p->init_error && p->pools_first)
+		pools_first();
 	start_threads();
 	atomic_store(&sh->running, 1);
 	for (;;) {

@@ -191,6 +191,7 @@ struct req *try_req(struct conn *c, int ms);		/* NULL when none */
 bool pump(struct conn *c, int ms);	/* true: the watched client has ended its job */
 void watch_client(struct client *cl);	/* NULL: none any more */
 void put_req(struct req *q);
+bool is_bare(unsigned int opcode);	/* such requests and their replies have no payload */
 void reply_raw(struct req *q, int error, uint64_t unique, uint32_t payload_sz);
 void reply(struct req *q, int error, const void *data, size_t len);
 void answer(struct req *q);		/* what a sane filesystem would say */

@@ -89,8 +89,8 @@ void put_req(struct req *q)
 	free(q);
 }
 
-/* Neither request nor reply have anything beyond their structures */
-static bool is_bare(unsigned int opcode)
+/* Neither request nor reply have anything beyond the structure of the operation */
+bool is_bare(unsigned int opcode)
 {
 	switch (opcode) {
 	case FUSE_RELEASE:
