@@ -222,7 +222,7 @@ def unpack(data: bytes, folder: Path) -> None:
 
 def of_run(runner: Runner, run: RunFolder, kernel: KernelImage | None) -> dict[str, Any] | None:
     """For results.json; the list of lines goes into the run's coverage.txt. None: nothing was counted."""
-    if kernel is None or kernel.coverage is None:
+    if kernel is None or kernel.coverage is None or not any(run.path.glob('guests/*/coverage*')):
         return None
     try:
         made = measure(runner, kernel, [run.path])

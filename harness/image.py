@@ -69,6 +69,8 @@ def load(folder: Path) -> KernelImage:
     missing = [
         path for path in (kernel.image, kernel.vmlinux, kernel.config, *kernel.modules) if path and not path.is_file()
     ]
+    if kernel.coverage and not kernel.coverage.is_dir():
+        missing.append(kernel.coverage)
     if missing:
         raise LabError(f'{folder} is damaged', f'missing: {missing[0]}', f'remove it and build again: rm -r {folder}')
     return kernel

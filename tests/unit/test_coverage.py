@@ -224,6 +224,9 @@ def test_a_lost_guest_is_named(lab: Lab, kernel: KernelImage, tmp_path: Path) ->
 def test_nothing_counted_is_said_and_hides_nothing(lab: Lab, kernel: KernelImage, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / 'run')
     run.path.mkdir()
+    assert coverage.of_run(lab.runner, run, kernel) is None
+    run.guest('checks-1').mkdir(parents=True)
+    (run.guest('checks-1') / 'coverage.lost').write_text('the guest had ended\n')
     assert coverage.of_run(lab.runner, run, KernelImage(Path('x'), Path())) is None
     assert coverage.of_run(lab.runner, run, kernel) == {'problem': 'no guest has left its line counts'}
 
