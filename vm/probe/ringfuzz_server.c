@@ -46,6 +46,7 @@ struct fent {
 	atomic_int worker;	/* whose ring holds its command */
 	unsigned int qid;
 	bool pooled;
+	uint32_t opcode, offset;	/* of that, and where its payload is in the pool */
 	int slice;		/* of sane rounds; -1: none */
 	struct proto_ring_header *h;
 	uint8_t *pay;
@@ -464,27 +465,25 @@ static uint8_t *payload_of(struct fent *e)
 static void take_slice(unsigned int i)
 {
 	struct fent *e = &ents[i];
-	size_t offset = e->h->part.offset;
-	const struct fuse_in_header *h = (const struct fuse_in_header *)e->h->in_out;
 	int other = 0;
 
 	e->slice = -1;
-	if (!e->pooled)
+	/* 0: not known, the buffers have gone. That is a way to end. */
+	if (!e->pooled || !e->opcode)
 		return;
-	if (!is_bare(h->opcode)) {
-		e->slice = offset / payload;
-		if (offset % payload || offset + payload > pool_size())
-			other = -1;
-		else
-			other = atomic_exchange(&slice_of[e->qid][e->slice], i + 1);
-	} else if (offset) {
+	if (is_bare(e->opcode)) {
+		other = e->offset ? -1 : 0;
+	} else if (e->offset % payload || e->offset + payload > pool_size()) {
 		other = -1;
+	} else {
+		e->slice = e->offset / payload;
+		other = atomic_exchange(&slice_of[e->qid][e->slice], i + 1);
 	}
 	if (!other || atomic_fetch_add(&sh->wrong, 1))
 		return;
 	snprintf(sh->wrong_text, sizeof(sh->wrong_text),
-		 "a slice of queue %u for %s at %zu, with entry %u%s", e->qid, op_name(h->opcode),
-		 offset, i, other > 0 ? ", which another one has" : "");
+		 "a slice of queue %u for %s at %u, with entry %u%s", e->qid, op_name(e->opcode),
+		 e->offset, i, other > 0 ? ", which another one has" : "");
 }
 
 /* Put a reply into the buffers of entry i. May fault. */
@@ -544,9 +543,13 @@ static void learn_id(struct worker *w, unsigned int i)
 {
 	struct fent *e = &ents[i];
 
+	e->opcode = 0;
 	fault_return = &w->fault;
-	if (!sigsetjmp(w->fault, 0))
+	if (!sigsetjmp(w->fault, 0)) {
 		atomic_store(&e->id, e->h->part.commit_id);
+		e->offset = e->h->part.offset;
+		e->opcode = ((struct fuse_in_header *)e->h->in_out)->opcode;
+	}
 	fault_return = NULL;
 	if (atomic_load(&e->id) > atomic_load(&highest_id))
 		atomic_store(&highest_id, atomic_load(&e->id));
@@ -588,9 +591,9 @@ static unsigned int reap(struct worker *w)
 		struct fent *e = &ents[held[i]];
 
 		atomic_fetch_add(&sh->requests, 1);
+		learn_id(w, held[i]);
 		if (plan->sane && !atomic_load(&forked))
 			take_slice(held[i]);
-		learn_id(w, held[i]);
 		atomic_store(&e->state, F_HELD);
 		if (plan->slow && rng_chance(&w->rng, plan->sane ? 100 : 300))
 			continue;	/* later, see look_after() */
