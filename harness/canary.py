@@ -82,7 +82,9 @@ LOCKUPS = (
         ('spin',),
         (Kind.RCU_STALL,),
         5,
-        f'echo 10 >{_SYSCTL}/watchdog_thresh && echo 3 >/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout',
+        # The thread of the first round may still hang: no more of its reports.
+        f'echo 0 >{_SYSCTL}/hung_task_timeout_secs && echo 10 >{_SYSCTL}/watchdog_thresh && '
+        'echo 3 >/sys/module/rcupdate/parameters/rcu_cpu_stall_timeout',
     ),
 )
 # RCU waits five seconds longer when it checks its own locking.
