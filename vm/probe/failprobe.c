@@ -5,7 +5,7 @@
  * as an error that says so, or not at all, and the connection must be good afterwards.
  *
  * What fails is chosen by the kernel's fault injection: the N-th fault that a task could have
- * since it wrote N to its fail-nth.
+ * since it wrote N to its fail-nth. failprobe_paths.c has what is had in other ways.
  */
 #include "ringprobe.h"
 
@@ -691,13 +691,22 @@ static void run(const struct operation *op, enum scope scope)
 		judge_all(op, &t);
 }
 
+extern const struct command path_commands[];
+
 int main(int argc, char **argv)
 {
 	const struct operation *op;
+	const struct command *cmd;
 	size_t i;
 	int a;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (cmd = path_commands; argc > 1 && cmd->name; cmd++)
+		if (!strcmp(cmd->name, argv[1])) {
+			a = cmd->run(argc - 1, argv + 1);
+			cleanup();
+			return a;
+		}
 	client_start(&caller, -1);
 	verbose = getenv("FAILPROBE_VERBOSE");
 	for (a = 1; a < argc; a++) {
