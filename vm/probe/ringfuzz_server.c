@@ -84,6 +84,7 @@ static atomic_int hot = -1;	/* an entry whose request all should commit */
  * the buffer, and one more index is no pool's.
  */
 static bool pool_of[MAX_QUEUES], pool_fixed[MAX_QUEUES];
+static bool is_child;
 static atomic_bool forked;	/* two processes commit: neither knows about the other's slices */
 static atomic_int slice_of[MAX_QUEUES][MAX_SLICES];	/* entry + 1 that has it, sane rounds */
 static int odd_fds[6];		/* anything but this connection's /dev/fuse */
@@ -505,6 +506,9 @@ static void prepare_reply(struct worker *w, unsigned int i)
 	room = e->pay_len < payload ? e->pay_len : payload;
 	/* a second delivery into the same buffers may have spoilt this one */
 	if (q.pay_len > room || q.h.nodeid == 0)
+		err = EIO;
+	/* what has been registered are the pages of the process that has forked us */
+	else if (is_child && is_fixed(e))
 		err = EIO;
 	else
 		err = fuzz_answer(&conn, &q, w->out, room, &len);
@@ -1416,6 +1420,7 @@ static void see_to(enum ending e)
 		if (pid)
 			return;
 		/* it is the only thread here: the others' rings are his now */
+		is_child = true;
 		for (i = 0; i < plan->workers; i++) {
 			unsigned int n;
 

@@ -248,14 +248,14 @@ static void close_files(struct client *cl, unsigned int n, struct conn *c)
 	wait_idle(c);
 }
 
-/* A caller ends that has a file open: what comes of that needs no slice. */
+/* A file is closed, by a killed caller perhaps: what comes of that needs no slice. */
 static void take_close(struct conn *c)
 {
 	unsigned int opcode;
 	struct req *q;
 
 	do {
-		q = next_req(c, "FLUSH and RELEASE of a killed caller's file");
+		q = next_req(c, "FLUSH and RELEASE");
 		opcode = q->h.opcode;
 		if (opcode != FUSE_FLUSH && opcode != FUSE_RELEASE)
 			die("%s instead", op_name(opcode));
@@ -700,18 +700,28 @@ static bool write_right(struct conn *c, struct client *cl, size_t at, size_t siz
 	return right;
 }
 
-/* As many READs at once as there are slices, answered from the last one on */
+/*
+ * As many READs at once as there are slices, answered from the last one on. Before the
+ * last slice is taken a further caller closes its file, which needs none.
+ */
 static void all_slices(struct conn *c, struct client *cl, unsigned int n)
 {
+	struct client *closer = &cl[n];
 	struct req **q = calloc(n, sizeof(struct req *));
 	unsigned int i, right = 0;
 	uint8_t want[BLOCK];
 
 	if (!q)
 		die("out of memory");
-	for (i = 0; i < n; i++)
+	for (i = 0; i < n - 1; i++)
 		send_read(cl, i, c);
 	for (i = 0; i < n; i++) {
+		if (i == n - 1) {
+			client_do(closer, do_close, c->mnt, "f1", 0, 0);
+			take_close(c);
+			client_wait(closer, "close");
+			send_read(cl, i, c);
+		}
 		q[i] = next_req(c, "a READ for each slice");
 		if (q[i]->h.opcode != FUSE_READ)
 			die("%s among the READs", op_name(q[i]->h.opcode));
@@ -758,15 +768,17 @@ static int pool_data(int argc, char **argv)
 		{ .max_write = 20001, .max_pages = 2 },
 	};
 	unsigned int cpus = online_cpus(), n = possible_cpus(), kind, i, o;
-	struct client *cl = calloc(SLICES * cpus, sizeof(*cl));
+	unsigned int clients = SLICES * cpus + 1;
+	struct client *cl = calloc(clients, sizeof(*cl));
 	struct conn c;
 	struct ring r;
 
 	(void)argc, (void)argv;
 	if (!cl)
 		die("out of memory");
-	for (i = 0; i < SLICES * cpus; i++)
-		client_start(&cl[i], online_cpu(i / SLICES));
+	/* the last one on the CPU of the one before */
+	for (i = 0; i < clients; i++)
+		client_start(&cl[i], online_cpu((i < clients - 1 ? i : i - 1) / SLICES));
 	for (kind = 0; kind < 2; kind++)
 		for (o = 0; o < 2; o++) {
 			begin(&c, &r, &opts[o]);
@@ -775,7 +787,7 @@ static int pool_data(int argc, char **argv)
 			say("%s, slices of %zu bytes", kinds[kind], payload_size(&c));
 			show_data(&c, cl);
 			c.open_flags = FOPEN_DIRECT_IO;
-			open_files(cl, SLICES * cpus, &c);
+			open_files(cl, clients, &c);
 			all_slices(&c, cl, SLICES * cpus);
 			close_files(cl, SLICES * cpus, &c);
 			say("    the rest of the pools untouched: %s, all over the ring: %s",
@@ -783,7 +795,7 @@ static int pool_data(int argc, char **argv)
 			    c.ring_requests && !c.dev_ordinary ? "yes" : "no");
 			end(&c, &r);
 		}
-	for (i = 0; i < SLICES * cpus; i++)
+	for (i = 0; i < clients; i++)
 		client_stop(&cl[i]);
 	free(cl);
 	return 0;
