@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import accel, allowlist, coverage, kernel, results, runfolder
+from harness import accel, allowlist, coverage, formats, kernel, results, runfolder
 from harness.allowlist import AllowList
 from harness.boot import Accelerator
 from harness.canary import CanaryRun
@@ -73,6 +73,7 @@ class Campaign:
         self.checks: list[dict[str, Any]] = []
         self.failed = False
         self.worker = ''  # of pytest-xdist
+        self.programs = ''  # digest of what is copied into guests
         self._symboliser: Symboliser | None = None
 
     def prepare(self) -> GuestKeeper:
@@ -89,6 +90,7 @@ class Campaign:
         plan = self.plan()
         self._symboliser = Symboliser(self.kernel.vmlinux, self.kernel.modules)
         self.keeper = GuestKeeper(plan, made)
+        self.programs = made.digest()
         if self.options.canaries:
             self.canaries = CanaryRun(plan)
         return self.keeper
@@ -148,7 +150,8 @@ class Campaign:
             keep('stderr', 'stderr', result.stderr)
             keep('hang', 'hang', result.forensics)
             keep('console', 'console', excerpt(self.symbolised(result.events), 400))
-        return results.check_dict(result, files, repeat_command(self.options, check.name, result.section))
+        repeat = repeat_command(self.options, check.name, result.section)
+        return results.check_dict(result, files, repeat, check.digest())
 
     def symbolised(self, events: tuple[Event, ...]) -> tuple[Event, ...]:
         """The same events with files and lines in their traces."""
@@ -167,6 +170,7 @@ class Campaign:
             keeper.plan.memory if keeper else 0,
             self.options.seed,
             tuple(keeper.boot_seconds) if keeper else (),
+            self.programs,
         ).as_dict()
 
     def strays(self) -> list[dict[str, Any]]:
@@ -202,6 +206,7 @@ class Campaign:
         table = self.table(status, problem)
         table['coverage'] = coverage.of_run(self.lab.runner, self.run, self.kernel)
         results.write(self.run, table)
+        formats.publish(table, self.run.path, results.read)
         return table
 
     def table(self, status: int | None, problem: str = '') -> dict[str, Any]:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fnmatch
+import hashlib
 import re
 import subprocess
 from collections.abc import Callable, Iterator
@@ -65,6 +66,13 @@ class Check:
     @property
     def golden(self) -> Path:
         return self.path.with_name(f'{self.number}.out')
+
+    def digest(self) -> str:
+        """Of the check and its golden output: whether two runs ran the same."""
+        try:
+            return hashlib.sha256(self.path.read_bytes() + b'\0' + self.golden.read_bytes()).hexdigest()
+        except OSError:
+            return ''  # removed while it ran
 
 
 def is_check(path: Path) -> bool:

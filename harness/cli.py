@@ -30,6 +30,7 @@ STAGES = (
     'harness.bench.command',
     'harness.breakages',
     'harness.report',
+    'harness.formats.compare',
     'harness.coverage',
     'harness.housekeeping',
 )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,19 @@ class Bundle:
     """What is copied into the guest: files and folders with their names below /lab."""
 
     sources: tuple[tuple[Path, str], ...]
+
+    def digest(self) -> str:
+        """Of the server and all else but the checks, as they are now; empty when some of it is gone."""
+        total = hashlib.sha256()
+        try:
+            for path, name in self.sources:
+                for file in sorted(path.rglob('*')) if path.is_dir() else [path]:
+                    if name != 'checks' and file.is_file():
+                        content = hashlib.sha256(file.read_bytes()).hexdigest()
+                        total.update(f'{name} {file.relative_to(path)} {content}\n'.encode())
+        except OSError:
+            return ''
+        return total.hexdigest()
 
 
 def build_bundle(lab: Lab, checks: Path | None = None) -> Bundle:

@@ -17,12 +17,13 @@ from typing import Any
 
 import pytest
 
-from harness import coverage, image, kernel, results, runfolder
+from harness import coverage, formats, image, kernel, results, runfolder
 from harness.campaign import Campaign, CampaignOptions
 from harness.check import GROUPS, SECTIONS, Check, CheckError, is_check, named, parse
 from harness.cli import explain
 from harness.command import Runner
 from harness.errors import EXIT_INTERRUPTED, EXIT_LAB, EXIT_VERDICT, HarnessError, UsageError
+from harness.formats import evidence
 from harness.image import KernelImage
 from harness.lab import Lab
 from harness.progress import Progress
@@ -240,8 +241,7 @@ def _explain_failure(error: CheckFailedError) -> str:
     for what in ('console', 'hang', 'stderr'):
         if what in entry['files']:
             path = error.folder / entry['files'][what]
-            lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
-            parts += [f'{what} ({path}):', *(f'    {line}' for line in lines[:40])]
+            parts += [f'{what} ({path}):', *(f'    {line}' for line in evidence.head(path, 40).text.splitlines())]
     parts.append(f'repeat: {entry["repeat"]}')
     return '\n'.join(parts)
 
@@ -368,6 +368,7 @@ def _finish_controller(config: pytest.Config, ledger: Ledger, status: int) -> No
         # The guests of all workers are in this one folder.
         table['coverage'] = coverage.of_run(Runner(), run, image.load(Path(table['kernel']['image']).parent))
     results.write(run, table)
+    formats.publish(table, run.path, results.read)
     _tell_end(config, run.path, table)
 
 

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import results
+from harness import formats, results
+from harness.errors import LabError, UsageError
+from harness.formats import evidence, schema
 from harness.lab import Lab
 
 COLOURS = {'pass': 'green', 'fail': 'red', 'crash': 'bold red', 'hang': 'bold magenta', 'notrun': 'yellow'}
@@ -109,15 +113,11 @@ def _failure(check: dict[str, Any], folder: Path, console: Console) -> None:
     title = f'{verdict.upper()} {check["name"]} section {check["section"]}: {check["reason"]}'
     _say(console, Text(title, COLOURS[verdict]))
     for what in ('diff', 'console', 'hang', 'stderr'):
-        name = check['files'].get(what)
-        if name is None or (what == 'stderr' and check['files'].get('diff')):
+        if what == 'stderr' and check['files'].get('diff'):
             continue
-        path = folder / name
-        lines = path.read_text(encoding='utf-8', errors='replace').splitlines() if path.is_file() else []
-        for line in lines[:MAX_LINES]:
+        excerpt = evidence.of_check(folder, check, what, MAX_LINES)
+        for line in excerpt.text.splitlines() if excerpt else ():
             _say(console, Text(f'    {line}'))
-        if len(lines) > MAX_LINES:
-            _say(console, Text(f'    ... {len(lines) - MAX_LINES} lines more in {path}'))
     _say(console, Text(f'  repeat: {check["repeat"]}'))
 
 
@@ -183,10 +183,31 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument(
         'run', nargs='?', type=Path, metavar='FOLDER', help='results folder of the run (default: results/latest)'
     )
+    parser.add_argument(
+        '--format', choices=('text', 'html', 'junit', 'ktap', 'kcidb'), default='text', help='default: text'
+    )
+    parser.add_argument('--output', type=Path, metavar='FILE', help='write it there instead of printing it')
+    parser.add_argument('--origin', metavar='NAME', help='of KCIDB: who submits (default fuse_lab)')
+    parser.add_argument('--schema', action='store_true', help='print the JSON schema of results.json')
     parser.set_defaults(func=_command)
 
 
 def _command(args: argparse.Namespace, lab: Lab) -> str:
+    if args.schema:
+        return json.dumps(schema.json_schema(), indent=1)
     folder: Path = args.run or lab.root / 'results' / 'latest'
+    if args.origin and (args.format != 'kcidb' or not re.fullmatch(r'[a-z0-9_]+', args.origin)):
+        raise UsageError(f'--origin {args.origin}: of --format kcidb; small letters, digits and _ only')
     table = results.read(folder)
-    return render_plain(table, (folder if folder.is_dir() else folder.parent).resolve()).rstrip('\n')
+    folder = (folder if folder.is_dir() else folder.parent).resolve()
+    if args.format == 'text':
+        text = render_plain(table, folder)
+    else:
+        text = formats.render(args.format, table, folder, **({'origin': args.origin} if args.origin else {}))
+    if args.output is None:
+        return text.rstrip('\n')
+    try:
+        args.output.write_text(text, encoding='utf-8')
+    except OSError as error:
+        raise LabError(f'cannot write {args.output}', str(error)) from error
+    return str(args.output)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""results.json: what a run found, for programs and for rendering the report again."""
+"""results.json: what a run found, for programs and for rendering the report again.
+
+harness/formats/schema.py says what it holds.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +19,14 @@ from typing import Any
 
 from harness.boot import Accelerator
 from harness.errors import LabError, UsageError
+from harness.formats.evidence import printable
+from harness.formats.schema import FORMAT, problems
 from harness.image import KernelImage
 from harness.runfolder import RunFolder
 from harness.speed import Speed
 from harness.verdict import CheckResult
 
-FORMAT = 1
+MAX_SIZE = 256 << 20  # bytes; no run comes near it, and the whole file has to be held
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class RunFacts:
     memory_mb: int = 0
     seed: int = 1
     boots: tuple[float, ...] = ()  # seconds from QEMU's start to sshd
+    programs: str = ''  # digest of what is copied into the guest, without the checks
 
     def as_dict(self) -> dict[str, Any]:
         kernel = self.kernel
@@ -49,6 +55,7 @@ class RunFacts:
                 'compiler': kernel.compiler if kernel else None,
                 'image': str(kernel.image) if kernel else None,
             },
+            'programs': {'digest': self.programs} if self.programs else None,
             'accelerator': self.accelerator.name if self.accelerator else None,
             'accelerator_reason': self.accelerator.reason if self.accelerator else '',
             'guest_speed': {
@@ -66,8 +73,8 @@ class RunFacts:
         }
 
 
-def check_dict(result: CheckResult, files: Mapping[str, str], repeat: str) -> dict[str, Any]:
-    """One entry of `checks`."""
+def check_dict(result: CheckResult, files: Mapping[str, str], repeat: str, digest: str = '') -> dict[str, Any]:
+    """One entry of `checks`. Text from the guest may hold anything."""
     return {
         'name': result.name,
         'section': result.section,
@@ -85,6 +92,7 @@ def check_dict(result: CheckResult, files: Mapping[str, str], repeat: str) -> di
         'excused': [event.line for event in result.excused],
         'files': dict(files),
         'repeat': repeat,
+        'digest': digest,
     }
 
 
@@ -166,14 +174,52 @@ def write(run: RunFolder, table: dict[str, Any]) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """results.json of a run folder, or the file itself."""
+    """results.json of a run folder, or the file itself. What it gives has the shape of the schema."""
     file = path / 'results.json' if path.is_dir() else path
     try:
-        table = json.loads(file.read_text(encoding='utf-8'))
-    except FileNotFoundError as error:
-        raise UsageError(f'{file}: there is no such file', hint='name a folder below results/') from error
+        if not file.is_file():
+            raise UsageError(
+                f'{file}: not a regular file' if file.exists() else f'{file}: there is no such file',
+                hint='name a folder below results/',
+            )
+        size = file.stat().st_size
+        if size > MAX_SIZE:
+            raise UsageError(f'{file}: {size >> 20} MiB are no results of this harness')
+        data = file.read_bytes()
     except (OSError, ValueError) as error:
         raise UsageError(f'{file}: cannot be read: {error}') from error
+    return _parse(file, data)
+
+
+def _parse(file: Path, data: bytes) -> dict[str, Any]:
+    if not data.strip(b' \t\r\n\0'):
+        raise UsageError(f'{file}: is empty', hint='the run was killed before its end, or the disk was full')
+    try:
+        table = json.loads(data.decode('utf-8'), parse_constant=_no_number)
+    except json.JSONDecodeError as error:
+        if error.pos >= len(error.doc.rstrip()) or error.msg.startswith('Unterminated'):
+            raise UsageError(f'{file}: ends in the middle, at byte {len(data)}', str(error)) from error
+        raise UsageError(f'{file}: damaged: {error}') from error
+    except (ValueError, RecursionError, MemoryError) as error:
+        raise UsageError(f'{file}: damaged: {error}') from error
     if not isinstance(table, dict) or table.get('format') != FORMAT:
         raise UsageError(f'{file}: not results of this harness')
-    return table
+    wrong = problems(table)
+    if wrong:
+        raise UsageError(f'{file}: not as results of this harness are', '\n'.join(printable(text) for text in wrong))
+    return dict(_sound(table)) if rb'\ud' in data.lower() else table
+
+
+def _no_number(name: str) -> float:
+    raise ValueError(f'{name} is no number of JSON')
+
+
+def _sound(value: Any) -> Any:
+    """Without halves of surrogate pairs, which JSON can hold but no output can take."""
+    if isinstance(value, str):
+        return value.encode('utf-8', 'backslashreplace').decode('utf-8')
+    if isinstance(value, list):
+        return [_sound(item) for item in value]
+    if isinstance(value, dict):
+        return {_sound(name): _sound(item) for name, item in value.items()}
+    return value

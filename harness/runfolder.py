@@ -24,10 +24,6 @@ class RunFolder:
         return self.path.name
 
     @property
-    def junit(self) -> Path:
-        return self.path / 'junit.xml'
-
-    @property
     def results(self) -> Path:
         return self.path / 'results.json'
 

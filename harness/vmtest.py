@@ -122,7 +122,6 @@ def _pytest_arguments(campaign: Campaign, args: argparse.Namespace) -> list[str]
         '-p', 'harness.plugin',
         '-p', 'no:cacheprovider',
         '-p', 'no:logging',
-        f'--junitxml={campaign.run.junit}',
     ]  # fmt: skip
     if args.group:
         words.append(f'--group={args.group}')
