@@ -7,6 +7,7 @@ import logging
 import sqlite3
 import subprocess
 import sys
+import threading
 from contextlib import closing
 from pathlib import Path
 
@@ -180,6 +181,7 @@ def test_a_run_that_is_not_over_is_not_published(tmp_path: Path) -> None:
 
 _ADD = """
 import sys
+import threading
 from pathlib import Path
 from harness import results
 from harness.formats.history import History
@@ -217,3 +219,22 @@ def test_runs_at_once_lose_nothing(tmp_path: Path, start: str) -> None:
     assert len(list(tmp_path.glob('history.sqlite.damaged-??????????????-????'))) <= 1
     with closing(sqlite3.connect(tmp_path / 'history.sqlite')) as db:
         assert db.execute('PRAGMA integrity_check').fetchone() == ('ok',)
+
+
+def test_nobody_writes_into_what_another_sets_aside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'history.sqlite').write_bytes(b'junk' * 5000)
+    tables = [run_of(tmp_path, name, (*KEY, 'pass')) for name in ('r1', 'r2')]
+    second = threading.Thread(target=lambda: History(tmp_path).record(tables[1]))
+    set_aside = History._set_aside
+
+    def slowly(self: History, why: str) -> None:
+        if threading.current_thread() is not second:
+            second.start()
+            # Without the lock it would be through by then, and its run in the file that goes away.
+            second.join(1.0)
+        set_aside(self, why)
+
+    monkeypatch.setattr(History, '_set_aside', slowly)
+    History(tmp_path).record(tables[0])
+    second.join(60.0)
+    assert runs(tmp_path) == [('r1', 'pass'), ('r2', 'pass')]
