@@ -85,6 +85,7 @@ class Campaign:
             self.kernel = kernel.obtain(self.lab, self.options.request)
         finally:
             made = bundle.join()
+        coverage.keep_notes(self.run, self.kernel)
         with self.lab.clock.stage('accelerator'):
             self.accelerator = accel.choose(self.kernel, self.lab.cache, self.run.guest('probe'), self.options.accel)
         plan = self.plan()
@@ -204,7 +205,7 @@ class Campaign:
     def write(self, status: int | None, problem: str = '') -> dict[str, Any]:
         """Write results.json as things stand."""
         table = self.table(status, problem)
-        table['coverage'] = coverage.of_run(self.lab.runner, self.run, self.kernel)
+        table['coverage'] = coverage.of_run(self.lab.runner, self.run)
         results.write(self.run, table)
         formats.publish(table, self.run.path, results.read)
         return table

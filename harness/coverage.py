@@ -16,12 +16,12 @@ import re
 import shutil
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import image, results
+from harness import results
 from harness.command import Runner
 from harness.config import ConfigRequest
 from harness.errors import HarnessError, LabError, UsageError
@@ -47,6 +47,7 @@ DUMP = '/lab/guest/gcov-dump'
 DUMP_LIMIT = 30.0  # seconds at unit speed
 
 _ADDED = 'added.json'
+_NOTES = 'coverage-notes'  # folder of a run
 _COUNTS = 'coverage'  # folder of a guest
 _LOST = 'coverage.lost'  # in its place: why there are none
 
@@ -220,22 +221,29 @@ def unpack(data: bytes, folder: Path) -> None:
 # --- the run -------------------------------------------------------------------------------------
 
 
-def of_run(runner: Runner, run: RunFolder, kernel: KernelImage | None) -> dict[str, Any] | None:
+def keep_notes(run: RunFolder, kernel: KernelImage) -> None:
+    """Copy what a run's counts are read with: they mean nothing without, and the cache forgets kernels."""
+    if kernel.coverage is not None:
+        shutil.copytree(kernel.coverage, run.path / _NOTES, dirs_exist_ok=True)
+
+
+def of_run(runner: Runner, run: RunFolder) -> dict[str, Any] | None:
     """For results.json; the list of lines goes into the run's coverage.txt. None: nothing was counted."""
-    if kernel is None or kernel.coverage is None or not any(run.path.glob('guests/*/coverage*')):
+    if not any(run.path.glob('guests/*/coverage*')):
         return None
     try:
-        made = measure(runner, kernel, [run.path])
+        made = measure(runner, [run.path])
         (run.path / 'coverage.txt').write_text(made.text(), encoding='utf-8')
     except (HarnessError, OSError) as error:
-        log.warning('no line coverage: %s', error)
+        detail = error.detail if isinstance(error, HarnessError) else ''
+        log.warning('no line coverage: %s', '\n'.join((str(error), detail)).strip())
         return {'problem': str(error)}
     return made.as_dict()
 
 
-def measure(runner: Runner, kernel: KernelImage, runs: Iterable[Path]) -> Coverage:
+def measure(runner: Runner, runs: Sequence[Path]) -> Coverage:
     """Add up the counts of all guests of some runs of one kernel."""
-    assert kernel.coverage is not None
+    notes = runs[0] / _NOTES
     guests = [guest for run in runs for guest in sorted((run / 'guests').glob('*'))]
     folders = [guest / _COUNTS for guest in guests if (guest / _COUNTS).is_dir()]
     lost = []
@@ -244,10 +252,12 @@ def measure(runner: Runner, kernel: KernelImage, runs: Iterable[Path]) -> Covera
             lost.append(f'{guest.name}: {(guest / _LOST).read_text(encoding="utf-8").strip()}')
     if not folders:
         raise LabError('no guest has left its line counts', '\n'.join(lost))
+    if not (notes / _ADDED).is_file():
+        raise LabError(f'{notes} is missing, without which the counts mean nothing')
     total: dict[Place, int] = {}
     for folder in folders:
-        add(total, read_counts(runner, kernel.coverage, folder))
-    table = json.loads((kernel.coverage / _ADDED).read_text(encoding='utf-8'))
+        add(total, read_counts(runner, notes, folder))
+    table = json.loads((notes / _ADDED).read_text(encoding='utf-8'))
     lines = [AddedLine(**line) for line in table['lines']]
     return judge(table['patches'], lines, total, len(folders), tuple(lost))
 
@@ -332,13 +342,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def _command(args: argparse.Namespace, lab: Lab) -> str:
     runs = [path.resolve() for path in args.run] or [(lab.root / 'results' / 'latest').resolve()]
-    kernels = {}
+    kernels = set()
     for path in runs:
         facts = results.read(path)['kernel']
         if 'gcov' not in facts['variant'].split(','):
             raise UsageError(f'{path}: this kernel did not count lines', hint='make vm-test VARIANT=gcov')
-        kernels[facts['build_id']] = Path(facts['image']).parent
+        kernels.add(facts['build_id'])
     if len(kernels) > 1:
         raise UsageError('these are runs of different kernels: their counts cannot be added')
-    (folder,) = kernels.values()
-    return measure(lab.runner, image.load(folder), runs).text().rstrip('\n')
+    return measure(lab.runner, runs).text().rstrip('\n')

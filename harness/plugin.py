@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from harness import coverage, formats, image, kernel, results, runfolder
+from harness import coverage, formats, kernel, results, runfolder
 from harness.campaign import Campaign, CampaignOptions
 from harness.check import GROUPS, SECTIONS, Check, CheckError, is_check, named, parse
 from harness.cli import explain
@@ -364,9 +364,8 @@ def _finish_controller(config: pytest.Config, ledger: Ledger, status: int) -> No
         return
     run = runfolder.RunFolder(Path(os.environ[_RUN_VARIABLE]))
     table = results.merge(ledger.workers, list(ledger.checks.values()), status)
-    if 'gcov' in table['kernel']['variant'].split(','):
-        # The guests of all workers are in this one folder.
-        table['coverage'] = coverage.of_run(Runner(), run, image.load(Path(table['kernel']['image']).parent))
+    # The guests of all workers are in this one folder.
+    table['coverage'] = coverage.of_run(Runner(), run)
     results.write(run, table)
     formats.publish(table, run.path, results.read)
     _tell_end(config, run.path, table)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import tarfile
 from dataclasses import asdict
@@ -181,6 +182,15 @@ def kernel(tmp_path: Path) -> KernelImage:
     return load(image.directory)
 
 
+@pytest.fixture
+def run(tmp_path: Path, kernel: KernelImage) -> RunFolder:
+    """A run of it. The cache may forget the kernel then."""
+    made = RunFolder(tmp_path / 'run')
+    coverage.keep_notes(made, kernel)
+    shutil.rmtree(kernel.directory)
+    return made
+
+
 def run_guest(tmp_path: Path, run: Path, name: str, *words: str) -> None:
     data = tmp_path / 'build/fs/fuse/dev.gcda'
     data.unlink(missing_ok=True)
@@ -193,17 +203,16 @@ def uncovered(table: dict[str, Any]) -> list[str]:
     return [entry['text'].strip() for entry in table['uncovered']]
 
 
-def test_guests_of_a_run_add_up(lab: Lab, kernel: KernelImage, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / 'run')
+def test_guests_of_a_run_add_up(lab: Lab, run: RunFolder, tmp_path: Path) -> None:
     run_guest(tmp_path, run.path, 'checks-1')
-    first = coverage.of_run(lab.runner, run, kernel)
+    first = coverage.of_run(lab.runner, run)
     assert first is not None
     # Each branch is a line of its own, although the compiler optimises.
     assert uncovered(first) == ['err = -5;']
     assert first['patches'][0]['name'] == '1.patch'
     assert first['percent'] < 100
     run_guest(tmp_path, run.path, 'checks-2', 'an argument')
-    second = coverage.of_run(lab.runner, run, kernel)
+    second = coverage.of_run(lab.runner, run)
     assert second is not None
     assert second['uncovered'] == []
     assert second['percent'] == 100.0
@@ -211,38 +220,33 @@ def test_guests_of_a_run_add_up(lab: Lab, kernel: KernelImage, tmp_path: Path) -
     assert 'not executed' not in (run.path / 'coverage.txt').read_text()
 
 
-def test_a_lost_guest_is_named(lab: Lab, kernel: KernelImage, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / 'run')
+def test_a_lost_guest_is_named(lab: Lab, run: RunFolder, tmp_path: Path) -> None:
     run_guest(tmp_path, run.path, 'checks-1')
     (run.guest('checks-2')).mkdir()
     (run.guest('checks-2') / 'coverage.lost').write_text('the guest had ended\n')
-    made = coverage.of_run(lab.runner, run, kernel)
+    made = coverage.of_run(lab.runner, run)
     assert made is not None
     assert (made['guests'], made['lost']) == (1, ['checks-2: the guest had ended'])
 
 
-def test_nothing_counted_is_said_and_hides_nothing(lab: Lab, kernel: KernelImage, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / 'run')
-    run.path.mkdir()
-    assert coverage.of_run(lab.runner, run, kernel) is None
+def test_nothing_counted_is_said_and_hides_nothing(lab: Lab, run: RunFolder, tmp_path: Path) -> None:
+    assert coverage.of_run(lab.runner, run) is None
     run.guest('checks-1').mkdir(parents=True)
     (run.guest('checks-1') / 'coverage.lost').write_text('the guest had ended\n')
-    assert coverage.of_run(lab.runner, run, KernelImage(Path('x'), Path())) is None
-    assert coverage.of_run(lab.runner, run, kernel) == {'problem': 'no guest has left its line counts'}
+    assert coverage.of_run(lab.runner, run) == {'problem': 'no guest has left its line counts'}
 
 
-def test_counts_of_another_build_are_refused(lab: Lab, kernel: KernelImage, tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / 'run')
+def test_counts_of_another_build_are_refused(lab: Lab, run: RunFolder, tmp_path: Path) -> None:
     run_guest(tmp_path, run.path, 'checks-1')
     data = run.guest('checks-1') / 'coverage' / 'dev.gcda'
     raw = bytearray(data.read_bytes())
     raw[8] ^= 0xFF  # the stamp
     data.write_bytes(raw)
     with pytest.raises(LabError, match='gcov cannot read the counts'):
-        coverage.measure(lab.runner, kernel, [run.path])
+        coverage.measure(lab.runner, [run.path])
     data.unlink()
     with pytest.raises(LabError, match=r'lacks dev\.gcda'):
-        coverage.measure(lab.runner, kernel, [run.path])
+        coverage.measure(lab.runner, [run.path])
 
 
 # --- build and guest -----------------------------------------------------------------------------
