@@ -197,7 +197,9 @@ def _parse(file: Path, data: bytes) -> dict[str, Any]:
     try:
         table = json.loads(data.decode('utf-8'), parse_constant=_no_number)
     except json.JSONDecodeError as error:
-        if error.pos >= len(error.doc.rstrip()) or error.msg.startswith('Unterminated'):
+        text = error.doc.rstrip()
+        # A number that was cut behind its point is complained of before the end.
+        if error.pos >= len(text) or not text.endswith('}'):
             raise UsageError(f'{file}: ends in the middle, at byte {len(data)}', str(error)) from error
         raise UsageError(f'{file}: damaged: {error}') from error
     except (ValueError, RecursionError, MemoryError) as error:
