@@ -93,7 +93,7 @@ clean:
 #:   GROUP=     group of checks: quick (default), auto, rw, stress, ...
 #:   CHECK=     one check, or several: uring/007, 'data/*'
 #:   SECTION=   dev or uring (default: both)
-#:   VARIANT=   debug kernels: kasan, lockdep, kcsan, kmemleak, slub, fault; joined by commas
+#:   VARIANT=   debug kernels: kasan, lockdep, kcsan, kmemleak, slub; joined by commas
 #:   CPUS=      virtual CPUs of the guest
 #:   KERNEL=    boot this bzImage, or the one in this folder; build nothing
 #:   KDIR=      base tree: your own; only read, never written

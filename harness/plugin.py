@@ -38,14 +38,12 @@ _RUN_VARIABLE = 'FUSELAB_RUN'  # tells pytest-xdist's workers the run's folder
 
 # What a CI machine cannot bring along. Anything else that is not run there is a failure: nobody
 # looks at a list of skipped checks that grows.
-# Faults on demand come with a debug variant (fault, gcov), not with the kernel of the usual run.
 CI_NOTRUN = tuple(
     re.compile(pattern)
     for pattern in (
         r'^\d+ CPUs, needs \d+$',
         r'^kernel \S+, needs \d+\.\d+$',
         r'^not for section ',
-        r'^kernel without CONFIG_(?:FAILSLAB|FAULT_INJECTION_\w+)$',
     )
 )
 CI_NOTRUN_STOCK = (re.compile(r'^only our series '), re.compile(r'^kernel has no FUSE over io_uring$'))

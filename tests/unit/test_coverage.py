@@ -256,7 +256,7 @@ def test_only_the_variant_changes_the_build(tmp_path: Path) -> None:
     wanted = gcov_request(tmp_path)
     assert coverage.counts(wanted)
     assert coverage.make_variables(wanted)[0] == 'GCOV_PROFILE=$(if $(filter fs/fuse,$(obj)),y)'
-    plain = config.request(tmp_path / 'fragment', 'fault')
+    plain = config.request(tmp_path / 'fragment', 'slub')
     assert not coverage.counts(plain)
     assert coverage.make_variables(plain) == []
 
