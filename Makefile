@@ -11,6 +11,7 @@ option = $(if $($(1)),--$(2) '$($(1))')
 TREE_OPTIONS = $(call option,KDIR,kdir) $(call option,SOURCE,source) $(call option,SERIES,series) $(call option,VARIANT,variant)
 KERNEL_OPTIONS = $(call option,KERNEL,kernel) $(TREE_OPTIONS)
 GUEST_OPTIONS = $(call option,CPUS,cpus)
+SHARD_OPTIONS = $(if $(N),-n '$(N)')
 CHECK_OPTIONS = $(call option,GROUP,group) $(call option,CHECK,check) $(call option,SECTION,section)
 
 BENCH_OPTIONS = $(call option,BENCH,row) $(call option,ROUNDS,rounds) $(call option,SERVER,server)
@@ -23,13 +24,13 @@ help:
 #: make vm-test     build the patched kernel, boot it, run checks in it
 .PHONY: vm-test
 vm-test: .venv/.ready
-	$(HARNESS) vm-test $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS)
+	$(HARNESS) vm-test $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS) $(SHARD_OPTIONS)
 
 #: make test        all of the project's tests: unit tests, then every check that is meant to pass
 .PHONY: test
 test: GROUP ?= auto
 test: .venv/.ready
-	.venv/bin/python -m pytest tests/unit tests/checks $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS)
+	.venv/bin/python -m pytest tests/unit tests/checks $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS) $(SHARD_OPTIONS)
 
 #: make unit        unit tests only: seconds, no kernel, no guest
 .PHONY: unit
@@ -95,6 +96,7 @@ clean:
 #:   SECTION=   dev or uring (default: both)
 #:   VARIANT=   debug kernels: kasan, lockdep, kcsan, kmemleak, slub; joined by commas
 #:   CPUS=      virtual CPUs of the guest
+#:   N=         so many guests at once; auto: as many as CPUs and memory allow
 #:   KERNEL=    boot this bzImage, or the one in this folder; build nothing
 #:   KDIR=      base tree: your own; only read, never written
 #:   SOURCE=    base tree: a tarball, or REPOSITORY#REF

@@ -67,6 +67,10 @@ class BootError(VerdictError):
     kernel_ran: bool = False
 
 
+class GuestKilledError(LabError):
+    """Somebody killed the guest's QEMU; that says nothing of the kernel, and little of the lab."""
+
+
 def _boot_error(machine: Machine, what: str) -> BootError:
     error = BootError(what, machine.tail(), f'console log: {machine.log}')
     error.kernel_ran = KERNEL in machine.milestones
@@ -248,6 +252,8 @@ def _hang(machine: Machine, what: str, spec: GuestSpec) -> BootError:
 def _ended(machine: Machine) -> HarnessError:
     """Why QEMU is gone before the guest was up."""
     hint = f'console log: {machine.log}'
+    if machine.killed:
+        return GuestKilledError(f'the guest was killed while it booted: {machine.killed}', machine.tail(), hint)
     if KERNEL not in machine.milestones:
         shutdown = machine.monitor.shutdown if machine.monitor is not None else None
         if shutdown is not None and shutdown.reason == 'guest-reset':

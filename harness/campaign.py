@@ -11,11 +11,11 @@ import logging
 import shlex
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import accel, allowlist, coverage, formats, kernel, results, runfolder
+from harness import accel, allowlist, capacity, coverage, formats, kernel, results, runfolder
 from harness.allowlist import AllowList
 from harness.boot import Accelerator
 from harness.canary import CanaryRun
@@ -25,7 +25,7 @@ from harness.errors import HarnessError, LabError
 from harness.execute import excerpt, run_check
 from harness.guest import Guest
 from harness.image import KernelImage
-from harness.keeper import GuestKeeper, GuestPlan
+from harness.keeper import TRIES, GuestKeeper, GuestPlan
 from harness.kernel import KernelRequest
 from harness.lab import Lab
 from harness.machine import stop_all
@@ -33,8 +33,9 @@ from harness.mount import Bundle, build_bundle
 from harness.progress import Progress, Timings
 from harness.results import RunFacts
 from harness.runfolder import RunFolder
+from harness.speed import Speed
 from harness.symbolise import Symboliser
-from harness.verdict import CheckResult
+from harness.verdict import LAB, CheckResult
 
 log = logging.getLogger(__name__)
 
@@ -52,12 +53,22 @@ class CampaignOptions:
     seed: int = 1
     keep_guest: bool = False
     canaries: bool = True
+    guests: int = 0  # at once; 0: one, in this process
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """What is made once, however many guests there are."""
+
+    kernel: KernelImage
+    accelerator: Accelerator
+    bundle: Bundle
 
 
 class Campaign:
     """A run in progress."""
 
-    def __init__(self, lab: Lab, options: CampaignOptions, run: RunFolder | None = None) -> None:
+    def __init__(self, lab: Lab, options: CampaignOptions, run: RunFolder | None = None, worker: str = '') -> None:
         self.options = options
         self.run = run or runfolder.create(lab.root / 'results')
         # Each stage's commands and their output are kept with the results.
@@ -72,29 +83,42 @@ class Campaign:
         self.allow: AllowList = allowlist.load(lab.root / ALLOW_LIST)
         self.checks: list[dict[str, Any]] = []
         self.failed = False
-        self.worker = ''  # of pytest-xdist
+        self.worker = worker  # of pytest-xdist
+        self.made: Prepared | None = None
+        self.shares: dict[str, dict[str, Any]] = {}  # of the workers, by name; see share()
         self.programs = ''  # digest of what is copied into guests
         self._symboliser: Symboliser | None = None
 
     def prepare(self) -> GuestKeeper:
         """Everything up to the first guest; boots none but the accelerator's probe."""
+        self.make()
+        assert self.keeper is not None
+        return self.keeper
+
+    def make(self) -> Prepared:
+        """The same, for workers."""
         for entry in self.allow.expired():
             log.warning('expired in %s: %s (%s)', ALLOW_LIST, entry.pattern.pattern, entry.reason)
         bundle = _InBackground(lambda: build_bundle(self.lab))
         try:
             self.kernel = kernel.obtain(self.lab, self.options.request)
         finally:
-            made = bundle.join()
+            programs = bundle.join()
         coverage.keep_notes(self.run, self.kernel)
         with self.lab.clock.stage('accelerator'):
-            self.accelerator = accel.choose(self.kernel, self.lab.cache, self.run.guest('probe'), self.options.accel)
-        plan = self.plan()
-        self._symboliser = Symboliser(self.kernel.vmlinux, self.kernel.modules)
-        self.keeper = GuestKeeper(plan, made)
-        self.programs = made.digest()
+            accelerator = accel.choose(self.kernel, self.lab.cache, self.run.guest('probe'), self.options.accel)
+        made = Prepared(self.kernel, accelerator, programs)
+        self.use(made)
         if self.options.canaries:
-            self.canaries = CanaryRun(plan)
-        return self.keeper
+            self.canaries = CanaryRun(self.plan())
+        return made
+
+    def use(self, made: Prepared) -> None:
+        """Go on with what is made."""
+        self.made, self.kernel, self.accelerator = made, made.kernel, made.accelerator
+        self._symboliser = Symboliser(self.kernel.vmlinux, self.kernel.modules)
+        self.keeper = GuestKeeper(self.plan(), made.bundle)
+        self.programs = made.bundle.digest()
 
     def plan(self) -> GuestPlan:
         assert self.kernel is not None
@@ -108,6 +132,7 @@ class Campaign:
             self.lab.clock,
             self.options.memory_mb,
             worker=self.worker,
+            crowd=max(1.0, self.options.guests * self.options.cpus / capacity.host_cpus()),
         )
 
     def timings(self) -> Timings:
@@ -119,13 +144,26 @@ class Campaign:
         """One check; what it left behind is written to the run's folder."""
         keeper = self.keeper or self.prepare()
         keeper.keep = self.options.keep_guest
-        keeper.get()
-        self._canaries_beside()
-        result = run_check(keeper, check, section, self.allow, self.options.seed)
+        attempts: list[dict[str, Any]] = []
+        while True:
+            keeper.get()
+            self.canaries_beside()
+            result = run_check(keeper, check, section, self.allow, self.options.seed)
+            if not result.killed:
+                break
+            attempts.append({'reason': result.killed, 'guest': result.guest, 'seconds': result.seconds})
+            if len(attempts) == TRIES:
+                reason = f'{LAB}its guest was killed from outside {TRIES} times: {result.killed}'
+                result = replace(result, reason=reason)
+                break
+            log.warning('%s[%s]: %s; it is run again in a fresh guest', check.name, section, result.killed)
         self.failed = self.failed or result.bad
-        return result, self._record(check, result)
+        entry = self._record(check, result)
+        if attempts:
+            entry['attempts'] = attempts
+        return result, entry
 
-    def _canaries_beside(self) -> None:
+    def canaries_beside(self) -> None:
         """Started when the first guest is up and measured: three CPU-bound guests at once help nobody."""
         if self.canaries is None:
             return
@@ -163,14 +201,15 @@ class Campaign:
 
     def facts(self) -> dict[str, Any]:
         keeper = self.keeper
+        measured = [Speed(**share['speed']) for share in self.shares.values()]
         return RunFacts(
             self.kernel,
             self.accelerator,
-            keeper.speed if keeper else None,
+            max(measured, key=lambda speed: speed.factor) if measured else keeper.speed if keeper else None,
             self.options.cpus,
             keeper.plan.memory if keeper else 0,
             self.options.seed,
-            tuple(keeper.boot_seconds) if keeper else (),
+            tuple(self._boot_seconds()),
             self.programs,
         ).as_dict()
 
@@ -181,7 +220,30 @@ class Campaign:
             if self.allow.excuse(event) is None:
                 where = f'after {event.check}[{event.section}]' if event.check else 'while booting'
                 found.append({'kind': str(event.kind), 'line': event.line, 'where': where})
-        return found
+        return [*found, *(event for share in self.shares.values() for event in share['strays'])]
+
+    def share(self) -> dict[str, Any]:
+        """What a worker has besides its checks, so far; plain values, for the way to the controller."""
+        assert self.keeper is not None
+        return {
+            'worker': self.worker,
+            'boots': self._boot_seconds(),
+            'speed': asdict(self.keeper.speed),
+            'stages': dict(self.lab.clock.seconds),
+            'strays': self.strays(),
+        }
+
+    def _boot_seconds(self) -> list[float]:
+        mine = list(self.keeper.boot_seconds) if self.keeper else []
+        return [*mine, *(seconds for share in self.shares.values() for seconds in share['boots'])]
+
+    def _stages(self) -> dict[str, float]:
+        """Those of workers go on at the same time."""
+        stages = dict(self.lab.clock.seconds)
+        for share in self.shares.values():
+            for name, seconds in share['stages'].items():
+                stages[name] = max(seconds, stages.get(name, 0.0))
+        return stages
 
     def stop(self) -> None:
         """End the checks' guest; the canaries go on."""
@@ -206,6 +268,10 @@ class Campaign:
         """Write results.json as things stand."""
         table = self.table(status, problem)
         table['coverage'] = coverage.of_run(self.lab.runner, self.run)
+        if self.shares:
+            table['workers'] = len(self.shares)
+        if self.made is not None:
+            self.timings().save({f'{check["name"]}[{check["section"]}]': check['seconds'] for check in self.checks})
         results.write(self.run, table)
         formats.publish(table, self.run.path, results.read)
         return table
@@ -216,7 +282,7 @@ class Campaign:
             self.run,
             self.facts(),
             self.checks,
-            self.lab.clock.seconds,
+            self._stages(),
             status=status,
             problem=problem,
             canaries=self.canaries.as_dicts() if self.canaries else (),

@@ -8,6 +8,7 @@ import os
 import shlex
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from harness.allowlist import AllowList
 from harness.check import Check
@@ -45,15 +46,12 @@ def run_check(keeper: GuestKeeper, check: Check, section: str, allow: AllowList,
         _settle(guest, check.name, section, factor)
     guest.machine.parser.check_over()
     events = keeper.take_events(guest, check.name, section)
-    evidence = Evidence(
-        evidence.output,
-        evidence.stderr,
-        time.monotonic() - started,
-        evidence.timed_out,
-        evidence.lost,
-        events,
-        guest.booted.spec.directory.name,
-        evidence.forensics,
+    evidence = replace(
+        evidence,
+        seconds=time.monotonic() - started,
+        killed=guest.machine.killed,
+        events=events,
+        guest=guest.booted.spec.directory.name,
     )
     golden = check.golden.read_bytes()
     result = judge(check, section, golden, evidence, allow)
@@ -64,7 +62,7 @@ def run_check(keeper: GuestKeeper, check: Check, section: str, allow: AllowList,
 
 def must_replace(result: CheckResult, evidence: Evidence) -> bool:
     """Whether the next check needs a fresh guest."""
-    if evidence.lost or result.verdict is Verdict.HANG:
+    if evidence.lost or evidence.killed or result.verdict is Verdict.HANG:
         return True
     if any(event.kind in FATAL for event in (*result.events, *result.excused)):
         return True

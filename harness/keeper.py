@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness import coverage, speed
-from harness.boot import Accelerator, GuestSpec, boot
+from harness.boot import Accelerator, Booted, GuestKilledError, GuestSpec, boot
 from harness.cache import Cache
 from harness.clock import StageClock
-from harness.console import Event
+from harness.console import Event, Kind
+from harness.errors import LabError
 from harness.guest import Guest
 from harness.image import KernelImage
 from harness.mount import Bundle, mount
@@ -21,6 +22,13 @@ log = logging.getLogger(__name__)
 
 # Checkers that look at every memory access also need memory to note it down.
 MEMORY_MB = {'': 1024, 'kasan': 2048, 'kcsan': 2048, 'kmemleak': 1536}
+KILLED_LIMIT = 2.0  # seconds from the end of the connection to that of QEMU
+TRIES = 3  # of a guest, and of a check, that somebody kills from outside
+
+
+def memory_for(variant: str) -> int:
+    """MiB that a guest has unless it is said otherwise."""
+    return max(MEMORY_MB.get(name, 1024) for name in variant.split(','))
 
 
 @dataclass(frozen=True)
@@ -38,11 +46,11 @@ class GuestPlan:
     kernel_args: tuple[str, ...] = ()
     worker: str = ''  # of pytest-xdist; part of the guests' names
     count_instructions: bool = False  # see GuestSpec
+    crowd: float = 1.0  # virtual CPUs of all guests at once for each of the host's
 
     @property
     def memory(self) -> int:
-        names = self.kernel.variant.split(',')
-        return self.memory_mb or max(MEMORY_MB.get(name, 1024) for name in names)
+        return self.memory_mb or memory_for(self.kernel.variant)
 
     def spec(self, name: str, factor: float) -> GuestSpec:
         return GuestSpec(
@@ -62,7 +70,8 @@ class GuestPlan:
         if self.count_instructions:
             return speed.guess_counting()
         known = speed.remembered(self.cache, self.accelerator, self.kernel.variant, self.cpus)
-        return known or speed.guess(self.accelerator, self.kernel.variant)
+        found = known or speed.guess(self.accelerator, self.kernel.variant)
+        return replace(found, factor=found.factor * self.crowd)
 
 
 class GuestKeeper:
@@ -88,7 +97,7 @@ class GuestKeeper:
         if self._guest is not None and not self._guest.machine.alive:
             self.discard()
         if self._guest is None:
-            self._guest = self._fresh()
+            self._guest = self._survivor()
         return self._guest
 
     def discard(self) -> None:
@@ -115,9 +124,20 @@ class GuestKeeper:
             # The guest's end and whatever came before the first mark belong to whoever ran.
             if name and ((event.check, event.section) == (name, section) or not event.check):
                 mine.append(event)
+            elif event.kind is Kind.GONE and guest.machine.killed:
+                log.warning('guest %s: %s', guest.booted.spec.directory.name, event.line)
             else:
                 self.strays.append(event)
         return tuple(mine)
+
+    def _survivor(self) -> Guest:
+        """A fresh guest; another one if somebody kills it before it is ready."""
+        for _ in range(TRIES - 1):
+            try:
+                return self._fresh()
+            except GuestKilledError as error:
+                log.warning('%s; another one is booted', error.what)
+        return self._fresh()
 
     def _fresh(self) -> Guest:
         self.boots += 1
@@ -127,6 +147,8 @@ class GuestKeeper:
             booted = boot(self.plan.spec(name, self.speed.factor))
             try:
                 guest = Guest(booted)
+            except LabError as error:
+                raise _killed(booted, error) from error
             except BaseException:
                 booted.machine.stop()
                 raise
@@ -137,8 +159,23 @@ class GuestKeeper:
             with self.plan.clock.stage('mount'):
                 mount(guest, self.bundle, self.speed.factor)
                 if not self.plan.count_instructions:
-                    self.speed = speed.measure(guest, self.plan.cache)
+                    self.speed = speed.measure(guest, self.plan.cache, self.plan.crowd)
+        except LabError as error:
+            found = _killed(booted, error)
+            guest.close()
+            raise found from error
         except BaseException:
             guest.close()
             raise
         return guest
+
+
+def _killed(booted: Booted, error: LabError) -> LabError:
+    """What it was that went wrong, if the guest is gone because somebody killed it."""
+    machine = booted.machine
+    machine.wait(lambda: not machine.alive, KILLED_LIMIT)
+    machine.stop()
+    if not machine.killed:
+        return error
+    what = f'the guest was killed while it was set up: {machine.killed}'
+    return GuestKilledError(what, error.detail, f'console log: {machine.log}')

@@ -30,6 +30,10 @@ _CARRY = max(len(text) for text in _MILESTONES) - 1
 
 MAX_LOG = 256 << 20  # bytes of console kept on disk; a kernel that prints without end is parsed on
 MAX_EVENTS = 2000
+REAP_LIMIT = 2.0  # seconds from the console's end to that of virtme-run
+# What QEMU does not send itself: the OOM killer, a time limit of the CI, a person. Its own bugs
+# end with SIGABRT or SIGSEGV, and those a guest can provoke.
+FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _running: weakref.WeakSet[Machine] = weakref.WeakSet()
@@ -46,6 +50,7 @@ class Machine:
         self.events: list[Event] = []
         self.parser = Parser()
         self.last_output = self.started
+        self.killed = ''  # by what, if neither the guest nor this harness ended it
         self._stopping = False
         self._over = False
         self._tail = b''
@@ -65,7 +70,7 @@ class Machine:
                 echo=False,
                 timeout=None,
                 dimensions=(50, 500),
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         except (pexpect.ExceptionPexpect, OSError) as error:
             self._log.close()
@@ -168,8 +173,9 @@ class Machine:
         # QEMU's last event says how it ended; the console only that it did.
         if self.monitor is not None:
             self.monitor.wait_closed(2.0)
+        status = self._reaped()
         with self._changed:
-            kind, line = self._ending()
+            kind, line = (None, '') if self._stopping else self._ending(status)
             self._keep(self.parser.close(kind, line))
             if self._log is not None:
                 self._log.close()
@@ -178,11 +184,34 @@ class Machine:
         # virtme-run reaps QEMU; whatever else is in the group goes too.
         self._kill()
 
-    def _ending(self) -> tuple[Kind | None, str]:
+    def _reaped(self) -> int | None:
+        """The signal that ended QEMU, or virtme-run before it; 0: none did; None: it has not ended."""
+        deadline = time.monotonic() + REAP_LIMIT
+        try:
+            while self._child.isalive():
+                if time.monotonic() > deadline:
+                    return None
+                time.sleep(0.005)
+        except pexpect.ExceptionPexpect:
+            return None  # somebody else has reaped it
+        if self._child.signalstatus:
+            return int(self._child.signalstatus)
+        # virtme-run exits with what wait() said of QEMU: the low seven bits are the signal, and 0 there means
+        # that it exited by itself. 1 is virtme-run's own: it could not start QEMU, or got SIGTERM.
+        number = int(self._child.exitstatus or 0) & 0x7F
+        if number == 1:
+            return int(signal.SIGTERM) if KERNEL in self.milestones else 0
+        return number
+
+    def _ending(self, number: int | None) -> tuple[Kind | None, str]:
         """What to say of the end that nobody here asked for."""
-        if self._stopping:
-            return None, ''
         shutdown = self.monitor.shutdown if self.monitor is not None else None
+        if shutdown is not None and shutdown.reason in ('host-signal', 'host-qmp-quit'):
+            self.killed = f'QEMU was told to end: {shutdown.reason}'
+        elif shutdown is None and number in FROM_OUTSIDE:
+            self.killed = f'QEMU was killed: {_signal_name(number)}'
+        if self.killed:
+            return Kind.GONE, f'{self.killed}, from outside of the guest'
         if any(event.kind is Kind.PANIC for event in self.events) or Kind.PANIC in self.parser.open_kinds:
             return None, ''
         if shutdown is not None and shutdown.reason in ('guest-reset', 'subsystem-reset'):
@@ -191,7 +220,7 @@ class Machine:
             return Kind.GONE, 'the guest switched itself off'
         if shutdown is not None:
             return Kind.GONE, f'QEMU ended ({shutdown.reason})'
-        return Kind.GONE, 'QEMU ended without a word (killed?)'
+        return Kind.GONE, f'QEMU crashed: {_signal_name(number)}' if number else 'QEMU ended without a word'
 
     def _keep(self, events: list[Event]) -> None:
         self.events += events[: max(0, MAX_EVENTS - len(self.events))]
@@ -211,7 +240,15 @@ def qemu_processes(pid: int) -> list[int]:
         return []
 
 
-def _die_with_parent() -> None:
+def _signal_name(number: int | None) -> str:
+    try:
+        return signal.Signals(number or 0).name
+    except ValueError:
+        return f'signal {number}'
+
+
+def die_with_parent() -> None:
+    """Of this process, from now on."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

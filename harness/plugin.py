@@ -9,32 +9,36 @@ from __future__ import annotations
 
 import argparse
 import os
+import pickle
 import re
 from collections.abc import Generator, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness import coverage, formats, kernel, results, runfolder
+from harness import capacity, kernel, shard
 from harness.campaign import Campaign, CampaignOptions
 from harness.check import GROUPS, SECTIONS, Check, CheckError, is_check, named, parse
 from harness.cli import explain
 from harness.command import Runner
-from harness.errors import EXIT_INTERRUPTED, EXIT_LAB, EXIT_VERDICT, HarnessError, UsageError
+from harness.errors import EXIT_INTERRUPTED, EXIT_LAB, EXIT_PASS, EXIT_VERDICT, HarnessError, UsageError
 from harness.formats import evidence
 from harness.image import KernelImage
+from harness.keeper import memory_for
 from harness.lab import Lab
 from harness.progress import Progress
-from harness.verdict import CheckResult, Verdict
+from harness.shard import Controller, Worker
+from harness.verdict import BAD, LAB, CheckResult, Verdict
 
 CAMPAIGN = pytest.StashKey[Campaign]()
 TROUBLE = pytest.StashKey[HarnessError]()
 BROKEN = pytest.StashKey[list[str]]()
+CHECKS = 'tests/checks/'  # before a check's key in a node id
 _NARROWED = pytest.StashKey[dict[Path, set[str]]]()
 _LEDGER = pytest.StashKey['Ledger']()
-_RUN_VARIABLE = 'FUSELAB_RUN'  # tells pytest-xdist's workers the run's folder
+_CONTROLLER = pytest.StashKey[Controller]()
+_WORKER = pytest.StashKey[Worker]()
 
 # What a CI machine cannot bring along. Anything else that is not run there is a failure: nobody
 # looks at a list of skipped checks that grows.
@@ -87,6 +91,8 @@ def options_of(lab: Lab, args: argparse.Namespace) -> CampaignOptions:
         getattr(args, 'seed', 1),
         getattr(args, 'keep_guest', False),
         not getattr(args, 'no_canaries', False),
+        # vm-test's option, or what pytest-xdist has made of its own
+        getattr(args, 'guests', 0) or len(getattr(args, 'tx', ())),
     )
 
 
@@ -114,10 +120,21 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[BROKEN] = []
     config.stash[_LEDGER] = Ledger()
     config.pluginmanager.register(config.stash[_LEDGER], 'fuse-lab-ledger')
-    if getattr(config.option, 'dist', 'no') != 'no' and not config.option.collectonly:
-        # pytest-xdist: all workers' results go into one folder.
-        os.environ[_RUN_VARIABLE] = str(runfolder.create(Lab(Runner()).root / 'results').path)
+    if hasattr(config, 'workerinput'):
+        config.stash[_WORKER] = Worker(config.workerinput)
+        config.pluginmanager.register(config.stash[_WORKER], 'fuse-lab-worker')
+    elif getattr(config.option, 'dist', 'no') != 'no' and not config.option.collectonly:
+        controller = config.stash[_CONTROLLER] = Controller(config, lambda: campaign_of(config))
+        config.pluginmanager.register(controller, 'fuse-lab-controller')
     config.stash[_NARROWED] = _narrow(config)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """`-n auto`: as many guests as fit."""
+    if not any('checks' in Path(arg).parts for arg in config.args):
+        return None
+    return capacity.guests(config.option.cpus, config.option.memory or memory_for(config.option.variant or ''))
 
 
 def _narrow(config: pytest.Config) -> dict[Path, set[str]]:
@@ -209,15 +226,8 @@ def campaign_of(config: pytest.Config) -> Campaign:
     """The campaign of this session; made now in a plain pytest run."""
     if CAMPAIGN not in config.stash:
         lab = Lab(Runner(config.option.verbose > 1))
-        known = os.environ.get(_RUN_VARIABLE)
-        run = runfolder.RunFolder(Path(known)) if known else None
-        worker = os.environ.get('PYTEST_XDIST_WORKER', '')
-        options = options_of(lab, config.option)
-        if worker not in ('', 'gw0'):
-            options = replace(options, canaries=False)  # once for all workers is enough
-        campaign = Campaign(lab, options, run)
-        campaign.worker = worker
-        config.stash[CAMPAIGN] = campaign
+        worker = config.stash.get(_WORKER, None)
+        config.stash[CAMPAIGN] = worker.campaign(lab) if worker else Campaign(lab, options_of(lab, config.option))
     return config.stash[CAMPAIGN]
 
 
@@ -274,9 +284,15 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    if isinstance(item, CheckItem) and call.when == 'call' and item.entry is not None:
-        # A plain attribute travels with the report from an xdist worker.
-        report.fuselab = item.entry  # type: ignore[attr-defined]
+    if isinstance(item, CheckItem) and call.when == 'call':
+        # Plain attributes travel with the report from an xdist worker.
+        if item.entry is not None:
+            report.fuselab = item.entry  # type: ignore[attr-defined]
+        if _WORKER in item.config.stash:
+            if item.entry is not None:
+                report.fuselab_share = campaign_of(item.config).share()  # type: ignore[attr-defined]
+            elif call.excinfo is not None and isinstance(call.excinfo.value, HarnessError):
+                report.fuselab_trouble = pickle.dumps(call.excinfo.value)  # type: ignore[attr-defined]
     return report
 
 
@@ -285,19 +301,12 @@ class Ledger:
 
     def __init__(self) -> None:
         self.checks: dict[str, dict[str, Any]] = {}
-        self.workers: list[dict[str, Any]] = []
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         entry = getattr(report, 'fuselab', None)
         if entry is not None:
             # A repeated check (pytest-rerunfailures) replaces its earlier result.
             self.checks[f'{entry["name"]}[{entry["section"]}]'] = entry
-
-    @pytest.hookimpl(optionalhook=True)
-    def pytest_testnodedown(self, node: Any, error: object) -> None:
-        output = getattr(node, 'workeroutput', {})
-        if 'fuselab' in output:
-            self.workers.append(output['fuselab'])
 
 
 class Recorder:
@@ -311,7 +320,8 @@ class Recorder:
         self.progress.plan(item.key for item in session.items if isinstance(item, CheckItem))
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
-        self.progress.check_started(nodeid.removeprefix('tests/checks/'))
+        if CHECKS in nodeid:
+            self.progress.check_started(nodeid.rpartition(CHECKS)[2])
 
     @pytest.hookimpl(trylast=True)
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -325,48 +335,63 @@ class Recorder:
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     """Guests gone, results written. vm-test does the rest by itself."""
     config = session.config
-    ledger = config.stash[_LEDGER]
     campaign = config.stash.get(CAMPAIGN, None)
-    if campaign is not None and campaign.progress is not None:
-        campaign.checks[:] = ledger.checks.values()
-        return
     if campaign is None:
-        _finish_controller(config, ledger, exitstatus)
+        return
+    campaign.checks[:] = config.stash[_LEDGER].checks.values()
+    if campaign.progress is not None:
         return
     problem = ''
     try:
         campaign.stop()
         if exitstatus != pytest.ExitCode.INTERRUPTED:
             campaign.finish_canaries()
-        if campaign.strays() and session.exitstatus == 0:
-            problem = 'the kernel complained outside of any check'
-            session.exitstatus = EXIT_VERDICT
+        if _WORKER not in config.stash:
+            session.exitstatus, problem = outcome(config, campaign, int(session.exitstatus))
     except HarnessError as error:
         problem = f'{error.kind}: {error.what}'
         session.exitstatus = error.exit_status
         _tell(config, explain(error))
     finally:
         campaign.abort()
-    campaign.checks[:] = ledger.checks.values()
-    output = getattr(config, 'workeroutput', None)
-    if output is not None:
-        output['fuselab'] = campaign.table(int(session.exitstatus), problem)
+    if _WORKER in config.stash:
+        config.workeroutput['fuselab'] = campaign.share()  # type: ignore[attr-defined]
         return
     table = campaign.write(int(session.exitstatus), problem)
     _tell_end(config, campaign.run.path, table)
 
 
-def _finish_controller(config: pytest.Config, ledger: Ledger, status: int) -> None:
-    """pytest-xdist's controller: one results.json from all workers."""
-    if not ledger.workers:
-        return
-    run = runfolder.RunFolder(Path(os.environ[_RUN_VARIABLE]))
-    table = results.merge(ledger.workers, list(ledger.checks.values()), status)
-    # The guests of all workers are in this one folder.
-    table['coverage'] = coverage.of_run(Runner(), run)
-    results.write(run, table)
-    formats.publish(table, run.path, results.read)
-    _tell_end(config, run.path, table)
+def outcome(config: pytest.Config, campaign: Campaign, code: int) -> tuple[int, str]:
+    """Exit status of a session, and the problem if there is one besides failed checks."""
+    error, broken = trouble_of(config), config.stash[BROKEN]
+    status = exit_status(code, error, bool(broken))
+    if code == pytest.ExitCode.INTERRUPTED and shard.stopped_by_failures(config):
+        status = EXIT_VERDICT
+    problem = ''
+    controller = config.stash.get(_CONTROLLER, None)
+    bad = [check for check in campaign.checks if check['verdict'] in BAD]
+    if error is not None:
+        problem = f'{error.kind}: {error.what}'
+    elif code == pytest.ExitCode.NO_TESTS_COLLECTED:
+        problem = 'no check fits what was asked for'
+    elif broken:
+        problem = f'{len(broken)} broken checks'
+    elif status == EXIT_INTERRUPTED:
+        problem = 'interrupted'
+    elif code != pytest.ExitCode.INTERRUPTED and controller and (missing := controller.missing()):
+        status = EXIT_LAB
+        problem = f'{len(missing)} checks have no verdict, too many processes of the harness died: {missing[0]}'
+    elif status == EXIT_VERDICT and bad and all(check['reason'].startswith(LAB) for check in bad):
+        status, problem = EXIT_LAB, f'{LAB}{len(bad)} checks lost their guest or their process again and again'
+    elif status == EXIT_PASS and campaign.strays():
+        status, problem = EXIT_VERDICT, 'the kernel complained outside of any check'
+    return status, problem
+
+
+def trouble_of(config: pytest.Config) -> HarnessError | None:
+    """What ended the session, here or in a worker."""
+    controller = config.stash.get(_CONTROLLER, None)
+    return config.stash.get(TROUBLE, None) or (controller.trouble if controller else None)
 
 
 def _tell_end(config: pytest.Config, folder: Path, table: dict[str, Any]) -> None:

@@ -45,12 +45,12 @@ class Progress:
     def __init__(self, console: Console) -> None:
         self.console = console
         self.stage = ''
-        self.check = ''
+        self.running: dict[str, None] = {}  # as many as there are guests
+        self.guests = 1
         self.counts: dict[str, int] = {}
         self.remaining: dict[str, None] = {}
         self.total = 0
         self.timings: Timings | None = None
-        self.took: dict[str, float] = {}
         self._started = time.monotonic()
         self._stage_started = self._started
         self._live: Live | None = None
@@ -88,13 +88,13 @@ class Progress:
         self.total = len(self.remaining)
 
     def check_started(self, key: str) -> None:
-        self.stage, self.check = 'checks', key
+        self.stage = 'checks'
+        self.running[key] = None
 
     def check_done(self, key: str, verdict: str, seconds: float, reason: str) -> None:
         self.counts[verdict] = self.counts.get(verdict, 0) + 1
         self.remaining.pop(key, None)
-        self.took[key] = seconds
-        self.check = ''
+        self.running.pop(key, None)
         if self._live is None or verdict not in ('pass', 'notrun'):
             line = Text(f'[{self._elapsed()}] {self._position()} {key} ')
             line.append(verdict, COLOURS.get(verdict, ''))
@@ -103,8 +103,8 @@ class Progress:
 
     def __rich__(self) -> Text:
         text = Text(f'{self._elapsed()}  {self.stage}')
-        if self.check:
-            text.append(f' {self.check}', 'bold')
+        if self.running:
+            text.append(f' {" ".join(self.running)}', 'bold')
         elif self.stage:
             text.append(f' {time.monotonic() - self._stage_started:.0f} s')
         if self.total:
@@ -113,7 +113,7 @@ class Progress:
                 if self.counts.get(verdict):
                     text.append(f'  {self.counts[verdict]} {verdict}', COLOURS[verdict])
             if self.timings is not None:
-                text.append(f'  about {_clock(self.timings.estimate(self.remaining))} to go')
+                text.append(f'  about {_clock(self.timings.estimate(self.remaining) / self.guests)} to go')
         return text
 
     def _position(self) -> str:

@@ -136,29 +136,6 @@ def assemble(
     }
 
 
-def merge(workers: Sequence[dict[str, Any]], checks: Sequence[dict[str, Any]], status: int) -> dict[str, Any]:
-    """One table from those of pytest-xdist's workers, which all ran the same kernel."""
-    counts: dict[str, int] = {}
-    for check in checks:
-        counts[check['verdict']] = counts.get(check['verdict'], 0) + 1
-    stages: dict[str, float] = {}
-    for worker in workers:
-        for name, seconds in worker['stages'].items():
-            stages[name] = max(seconds, stages.get(name, 0.0))
-    return {
-        **workers[0],
-        'status': status,
-        'problem': next((worker['problem'] for worker in workers if worker['problem']), ''),
-        'stages': stages,
-        'counts': counts,
-        'checks': list(checks),
-        'canaries': [canary for worker in workers for canary in worker['canaries']],
-        'stray_events': [event for worker in workers for event in worker['stray_events']],
-        'boot_seconds': [seconds for worker in workers for seconds in worker['boot_seconds']],
-        'workers': len(workers),
-    }
-
-
 def write(run: RunFolder, table: dict[str, Any]) -> None:
     """Replace the file in one step: a reader sees the old or the new one."""
     try:

@@ -64,11 +64,12 @@ def remembered(cache: Cache, accelerator: Accelerator, variant: str, cpus: int) 
         return None
 
 
-def measure(guest: Guest, cache: Cache) -> Speed:
+def measure(guest: Guest, cache: Cache, crowd: float = 1.0) -> Speed:
     """Measure this guest, and remember the best that its kind has shown.
 
     A busy host makes it slower: that counts for this guest, but not for ever, and a moment's
-    hiccup must not make a hang last for hours.
+    hiccup must not make a hang last for hours. The other guests of a crowd (virtual CPUs for each
+    real one) may have been idle at this moment, and will not be.
     """
     spec = guest.booted.spec
     start, middle, end = (float(word) for word in guest.ask('/lab/guest/speed', timeout=60).split())
@@ -78,7 +79,7 @@ def measure(guest: Guest, cache: Cache) -> Speed:
     best = min(now, known.factor) if known is not None else now
     key = _key(spec.accelerator, spec.kernel.variant, spec.cpus)
     Memo(cache, 'speed').put({key: {'factor': best, 'loop': loop, 'fork': fork}})
-    factor = round(min(now, LOAD * best), 2)
+    factor = round(max(min(now, LOAD * best), crowd * best), 2)
     log.info('guest speed: factor %.1f (loop %.2f s, 50 forks %.2f s)', factor, loop, fork)
     return Speed(factor, loop, fork)
 

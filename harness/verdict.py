@@ -27,6 +27,9 @@ class Verdict(enum.StrEnum):
     HANG = 'hang'
 
 
+# Before the reason of a bad verdict that says nothing of the kernel.
+LAB = 'lab trouble: '
+
 # What bad verdicts look like to the user; the worst first.
 BAD = (Verdict.CRASH, Verdict.HANG, Verdict.FAIL)
 
@@ -63,6 +66,7 @@ class CheckResult:
     counters: dict[str, int | None] = field(default_factory=dict)
     guest: str = ''  # name of the guest, for its console log
     forensics: str = ''  # what was collected from a hang
+    killed: str = ''  # by what its guest was killed from outside: no verdict, it is to be run again
 
     @property
     def bad(self) -> bool:
@@ -121,6 +125,7 @@ class Evidence:
     seconds: float = 0.0
     timed_out: bool = False
     lost: str = ''  # why the guest is gone; empty when it is not
+    killed: str = ''  # by what, if from outside
     events: tuple[Event, ...] = ()
     guest: str = ''
     forensics: str = ''
@@ -144,8 +149,10 @@ def judge(check: Check, section: str, golden: bytes, evidence: Evidence, allow: 
                 reason = f'{reason}; output differs'
     if evidence.timed_out:
         verdict, reason = Verdict.HANG, reason if verdict is Verdict.HANG else 'did not end in time'
-    if events or evidence.lost:
+    if events or evidence.lost or evidence.killed:
         verdict, reason = _by_events(events, evidence)
+    # What the kernel complained of before somebody killed it counts all the same.
+    killed = evidence.killed if all(event.kind is Kind.GONE for event in events) else ''
     return CheckResult(
         check.name,
         section,
@@ -162,6 +169,7 @@ def judge(check: Check, section: str, golden: bytes, evidence: Evidence, allow: 
         dict(report.counters) if report else {},
         evidence.guest,
         evidence.forensics,
+        killed,
     )
 
 
@@ -193,7 +201,7 @@ def _without_report(evidence: Evidence) -> tuple[Verdict, str]:
 
 def _by_events(events: tuple[Event, ...], evidence: Evidence) -> tuple[Verdict, str]:
     if not events:
-        return Verdict.CRASH, f'the guest was lost: {evidence.lost}'
+        return Verdict.CRASH, f'the guest was lost: {evidence.killed or evidence.lost}'
     # The first is the cause, except that the end of the guest is always worth naming.
     first = events[0]
     reason = f'{first.kind}: {first.line}'

@@ -10,30 +10,33 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from harness import kernel, report
+from harness import capacity, kernel, report
 from harness.boot import TCG, Accelerator, GuestSpec, command_line
 from harness.campaign import Campaign, CampaignOptions, ssh_command
 from harness.check import CheckError, broken
 from harness.cli import explain
 from harness.clock import StageClock
 from harness.command import quote
-from harness.errors import EXIT_INTERRUPTED, EXIT_PASS, EXIT_VERDICT, HarnessError
+from harness.errors import EXIT_INTERRUPTED, EXIT_PASS, HarnessError, UsageError
 from harness.execute import RUN_CHECK
+from harness.keeper import memory_for
 from harness.lab import Lab
 from harness.mount import build_bundle
 from harness.plugin import (
     BROKEN,
     CAMPAIGN,
-    TROUBLE,
     Recorder,
     add_check_options,
     add_guest_options,
-    exit_status,
     options_of,
+    outcome,
+    trouble_of,
 )
 from harness.progress import Progress
 
 log = logging.getLogger(__name__)
+AUTO = -1
+MAX_GUESTS = 64
 plan_log = logging.getLogger('harness.dry_run')
 
 
@@ -45,11 +48,27 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         parser = subparsers.add_parser(name, help=text)
         add_check_options(parser.add_argument)
         add_guest_options(parser.add_argument)
+        parser.add_argument(
+            '-n', '--guests', type=_guests, default=0, metavar='N',
+            help='so many guests at once, each with a process of its own; auto: as many as CPUs and memory allow '
+                 '(default: one, in this process)',
+        )  # fmt: skip
         kernel.add_options(parser)
         parser.set_defaults(func=_command, stage=name)
 
 
+def _guests(text: str) -> int:
+    value = AUTO if text == 'auto' else int(text)
+    if not (value == AUTO or 0 <= value <= MAX_GUESTS):
+        raise argparse.ArgumentTypeError(f'from 0 to {MAX_GUESTS}, or auto')
+    return value
+
+
 def _command(args: argparse.Namespace, lab: Lab) -> int:
+    if args.guests == AUTO:
+        args.guests = capacity.guests(args.cpus, args.memory or memory_for(args.variant or ''))
+    if args.guests and args.keep_guest:
+        raise UsageError('--keep-guest is for one guest in this process', hint='leave out -n')
     options = options_of(lab, args)
     if args.stage == 'check':
         options = replace(options, canaries=False)
@@ -80,14 +99,13 @@ def _run(campaign: Campaign, args: argparse.Namespace, progress: Progress) -> tu
     try:
         campaign.prepare()
         progress.timings = campaign.timings()
+        progress.guests = max(1, campaign.options.guests)
         code = int(pytest.main(_pytest_arguments(campaign, args), plugins=[session]))
         if code != pytest.ExitCode.INTERRUPTED:
             if campaign.failed and campaign.options.keep_guest:
                 _wait_with_guest(campaign)
             campaign.stop()
             campaign.finish_canaries()
-        if progress.timings is not None:
-            progress.timings.save(progress.took)
     except HarnessError as caught:
         error = caught
     except KeyboardInterrupt:
@@ -98,16 +116,11 @@ def _run(campaign: Campaign, args: argparse.Namespace, progress: Progress) -> tu
     if error is not None:
         progress.console.print(explain(error), markup=False, soft_wrap=True)
         return error.exit_status, f'{error.kind}: {error.what}'
-    for line in session.broken:
+    if session.config is None:
+        return EXIT_INTERRUPTED, 'interrupted'
+    for line in session.config.stash[BROKEN]:
         progress.console.print(f'broken check: {line}', markup=False, soft_wrap=True)
-    status = exit_status(code, None, bool(session.broken))
-    if code == pytest.ExitCode.NO_TESTS_COLLECTED:
-        return status, 'no check fits what was asked for'
-    if session.broken:
-        return status, f'{len(session.broken)} broken checks'
-    if status == EXIT_PASS and campaign.strays():
-        return EXIT_VERDICT, 'the kernel complained outside of any check'
-    return status, 'interrupted' if status == EXIT_INTERRUPTED else ''
+    return outcome(session.config, campaign, code)
 
 
 def _pytest_arguments(campaign: Campaign, args: argparse.Namespace) -> list[str]:
@@ -129,6 +142,8 @@ def _pytest_arguments(campaign: Campaign, args: argparse.Namespace) -> list[str]
     words += [f'--section={name}' for name in args.section or ()]
     if args.keep_guest:
         words.append('--maxfail=1')
+    if args.guests:
+        words.append(f'--numprocesses={args.guests}')
     return words
 
 
@@ -138,24 +153,30 @@ class _Session:
     def __init__(self, campaign: Campaign, progress: Progress) -> None:
         self._campaign = campaign
         self._recorder = Recorder(campaign, progress)
-        self._config: pytest.Config | None = None
+        self.config: pytest.Config | None = None
 
     @pytest.hookimpl(trylast=True)
     def pytest_configure(self, config: pytest.Config) -> None:
-        self._config = config
+        self.config = config
         config.stash[CAMPAIGN] = self._campaign
         config.pluginmanager.register(self._recorder, 'fuse-lab-recorder')
         reporter = config.pluginmanager.get_plugin('terminalreporter')
         if reporter is not None:
             config.pluginmanager.unregister(reporter)
+        controller = config.pluginmanager.get_plugin('fuse-lab-controller')
+        if controller is not None:
+            controller.on_plan = self._recorder.progress.plan
+
+    @pytest.hookimpl(tryfirst=True)
+    def pytest_sessionstart(self, session: pytest.Session) -> None:
+        distributed = session.config.pluginmanager.get_plugin('dsession')
+        if distributed is not None:
+            distributed.terminal = None
+            session.config.pluginmanager.unregister(name='terminaldistreporter')
 
     @property
     def trouble(self) -> HarnessError | None:
-        return self._config.stash.get(TROUBLE, None) if self._config else None
-
-    @property
-    def broken(self) -> list[str]:
-        return self._config.stash.get(BROKEN, []) if self._config else []
+        return trouble_of(self.config) if self.config else None
 
 
 def _wait_with_guest(campaign: Campaign) -> None:

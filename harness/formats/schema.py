@@ -66,6 +66,12 @@ class Stray(TypedDict):
     where: Annotated[str, 'while booting, or after which check']
 
 
+class Attempt(TypedDict):
+    reason: Annotated[str, 'what ended it: who killed the guest, or that the process of the harness died']
+    guest: Annotated[str, 'as in the check; empty: unknown']
+    seconds: float
+
+
 class Check(TypedDict):
     name: Annotated[str, 'AREA/NNN']
     section: Annotated[str, 'transport: dev or uring']
@@ -81,6 +87,7 @@ class Check(TypedDict):
     files: Annotated[dict[str, str], 'output, diff, stderr, hang, console: paths in the run folder, of bad checks']
     repeat: Annotated[str, 'the command that runs it again']
     digest: NotRequired[Annotated[str, 'SHA-256 of the check and its golden output']]
+    attempts: NotRequired[Annotated[list[Attempt], 'earlier ones that ended without a verdict']]
 
 
 class Canary(TypedDict, total=False):

@@ -12,7 +12,7 @@ from typing import Any
 from harness.boot import TCG, Booted, GuestSpec
 from harness.cache import Cache
 from harness.clock import StageClock
-from harness.console import Event, Parser
+from harness.console import Event, Kind, Parser
 from harness.guest import GuestLostError, Output
 from harness.image import KernelImage
 from harness.keeper import GuestPlan
@@ -39,6 +39,7 @@ class Script:
     status: int | None = 0  # None: still running
     console: bytes = b''  # said while it runs
     lost: str = ''
+    killed: str = ''  # from outside, while it runs
     ends_after_abort: bool = True
 
 
@@ -49,6 +50,7 @@ class FakeMachine:
         self.parser = Parser()
         self.events: list[Event] = []
         self.breaks = ''
+        self.killed = ''
 
     @property
     def offset(self) -> int:
@@ -78,14 +80,17 @@ class FakeRunning:
         self._guest, self._script = guest, script
         machine = guest.machine
         machine.say(f'fuse-lab: check {check} section {section} begin\n'.encode() + script.console)
-        if script.status is not None and not script.lost:
+        if script.status is not None and not script.lost and not script.killed:
             machine.say(f'fuse-lab: check {check} section {section} end\n'.encode())
         self._waited = 0
 
     def wait(self, timeout: float, until: Callable[[], bool] | None = None) -> Output:
         self._waited += 1
-        if self._script.lost:
-            self._guest.machine.alive = False
+        if self._script.lost or self._script.killed:
+            machine = self._guest.machine
+            machine.alive = False
+            machine.killed = self._script.killed
+            machine.events += machine.parser.close(Kind.GONE, 'the guest is gone')
             raise GuestLostError(self._script.lost)
         if self._waited > 1 and self._script.ends_after_abort:
             return Output(self._script.stdout, b'', 0, 0.1)

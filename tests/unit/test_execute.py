@@ -98,3 +98,20 @@ def test_only_variables_for_checks_reach_the_guest_and_are_quoted() -> None:
     found = variables({'HOME': '/root', 'FUZZ_SEED': '7', 'FUZZ_COMMANDS': '1; reboot'})
     assert found == "export FUZZ_COMMANDS='1; reboot' FUZZ_SEED=7; "
     assert variables({'HOME': '/root'}) == ''
+
+
+def test_a_guest_killed_from_outside_is_no_verdict(tmp_path: Path) -> None:
+    result, (keeper, _) = run(tmp_path, Script(killed='QEMU was killed: SIGKILL', stderr=''))
+    assert result.killed == 'QEMU was killed: SIGKILL'
+    assert keeper.guest is None
+
+
+def test_what_the_kernel_complained_of_before_it_was_killed_counts(tmp_path: Path) -> None:
+    result, _ = run(tmp_path, Script(killed='QEMU was killed: SIGKILL', stderr='', console=WARN))
+    assert (result.killed, result.verdict) == ('', Verdict.CRASH)
+    assert result.events[0].kind is Kind.WARN
+
+
+def test_a_guest_that_ends_by_itself_is_a_crash(tmp_path: Path) -> None:
+    result, _ = run(tmp_path, Script(lost='the guest is gone', stderr=''))
+    assert (result.killed, result.verdict) == ('', Verdict.CRASH)

@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from harness.boot import TCG, BootError, GuestSpec, _await_guest, command_line, kernel_command_line, make_keys
+from harness.boot import (
+    TCG,
+    BootError,
+    GuestKilledError,
+    GuestSpec,
+    _await_guest,
+    command_line,
+    kernel_command_line,
+    make_keys,
+)
 from harness.console import Kind
 from harness.errors import LabError
 from harness.image import KernelImage
@@ -161,3 +170,34 @@ def test_keys_are_private_and_new_each_time(tmp_path: Path) -> None:
     assert (tmp_path / 'a' / 'ssh' / 'host_key').stat().st_mode & 0o777 == 0o600
     assert public.read_text().startswith('ssh-ed25519 ')
     assert public.read_text() != other.read_text()
+
+
+@pytest.mark.parametrize(
+    ('end', 'killed', 'words'),
+    [
+        ('kill -KILL $$', 'QEMU was killed: SIGKILL', 'from outside'),
+        ('exit 9', 'QEMU was killed: SIGKILL', 'from outside'),  # as virtme-run says it of QEMU
+        ('exit 1', 'QEMU was killed: SIGTERM', 'from outside'),  # virtme-run got it
+        ('exit 134', '', 'QEMU crashed: SIGABRT'),
+        ('exit 11', '', 'QEMU crashed: SIGSEGV'),
+        ('exit 0', '', 'QEMU ended without a word'),
+    ],
+)
+def test_who_ended_the_guest(tmp_path: Path, end: str, killed: str, words: str) -> None:
+    one = machine(tmp_path, BANNER + end)
+    try:
+        assert one.wait(lambda: not one.alive, 10)
+        assert one.killed == killed
+        assert [event.kind for event in one.events] == [Kind.GONE]
+        assert words in one.events[0].line
+    finally:
+        one.stop()
+
+
+def test_a_kill_while_it_boots_is_not_the_kernels_fault(tmp_path: Path) -> None:
+    one = machine(tmp_path, BANNER + 'kill -KILL $$')
+    try:
+        with pytest.raises(GuestKilledError, match='killed while it booted: QEMU was killed: SIGKILL'):
+            _await_guest(one, spec(tmp_path))
+    finally:
+        one.stop()

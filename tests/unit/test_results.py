@@ -108,16 +108,6 @@ def test_no_result_at_all(tmp_path: Path) -> None:
         results.read(tmp_path / 'none' / 'results.json')
 
 
-def test_workers_become_one(tmp_path: Path) -> None:
-    one, two = (table(tmp_path, result('data/001', 'dev', Verdict.PASS)) for _ in range(2))
-    two['problem'] = 'lab trouble: x'
-    merged = results.merge([one, two], [*one['checks'], *two['checks']], 3)
-    assert merged['counts'] == {'pass': 2}
-    assert merged['problem'] == 'lab trouble: x'
-    assert merged['boot_seconds'] == [2.5, 2.5]
-    assert merged['stages']['build'] == 31.23
-
-
 def test_runs_at_once_never_share_a_folder(tmp_path: Path) -> None:
     found: list[str] = []
     threads = [
