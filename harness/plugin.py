@@ -186,8 +186,8 @@ class CheckItem(pytest.Item):
         return f'{self.check.name}[{self.name}]'
 
     def runtest(self) -> None:
-        campaign = campaign_of(self.config)
         try:
+            campaign = campaign_of(self.config)
             result, self.entry = campaign.run_check(self.check, self.name)
         except HarnessError as error:
             self.config.stash[TROUBLE] = error
@@ -337,6 +337,8 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     config = session.config
     campaign = config.stash.get(CAMPAIGN, None)
     if campaign is None:
+        if (error := trouble_of(config)) is not None:
+            session.exitstatus = error.exit_status
         return
     campaign.checks[:] = config.stash[_LEDGER].checks.values()
     if campaign.progress is not None:
