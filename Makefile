@@ -26,11 +26,16 @@ help:
 vm-test: .venv/.ready
 	$(HARNESS) vm-test $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS) $(SHARD_OPTIONS)
 
+#: make xfstests    the same with a real xfstests tree: XFSTESTS=/path [GROUP=quick] [TESTS='generic/00*']
+.PHONY: xfstests
+xfstests: .venv/.ready
+	$(HARNESS) xfstests $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(call option,GROUP,group) $(call option,TESTS,check) $(call option,SECTION,section) '$(or $(XFSTESTS),$(error XFSTESTS= names the xfstests tree))'
+
 #: make test        all of the project's tests: unit tests, then every check that is meant to pass
 .PHONY: test
 test: GROUP ?= auto
 test: .venv/.ready
-	.venv/bin/python -m pytest tests/unit tests/checks $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS) $(SHARD_OPTIONS)
+	.venv/bin/python -m pytest tests/unit tests/lab tests/checks $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS) $(SHARD_OPTIONS)
 
 #: make unit        unit tests only: seconds, no kernel, no guest
 .PHONY: unit

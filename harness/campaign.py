@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import accel, allowlist, capacity, coverage, formats, kernel, results, runfolder
+from harness import accel, allowlist, capacity, coverage, formats, kernel, results, runfolder, xfstests
 from harness.allowlist import AllowList
 from harness.boot import Accelerator
 from harness.canary import CanaryRun
@@ -54,6 +54,7 @@ class CampaignOptions:
     keep_guest: bool = False
     canaries: bool = True
     guests: int = 0  # at once; 0: one, in this process
+    xfstests: Path | None = None  # tests of this tree instead of ours
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ class Campaign:
         """The same, for workers."""
         for entry in self.allow.expired():
             log.warning('expired in %s: %s (%s)', ALLOW_LIST, entry.pattern.pattern, entry.reason)
-        bundle = _InBackground(lambda: build_bundle(self.lab))
+        bundle = _InBackground(self._bundle)
         try:
             self.kernel = kernel.obtain(self.lab, self.options.request)
         finally:
@@ -120,6 +121,10 @@ class Campaign:
         self.keeper = GuestKeeper(self.plan(), made.bundle)
         self.programs = made.bundle.digest()
 
+    def _bundle(self) -> Bundle:
+        own = build_bundle(self.lab)
+        return own if self.options.xfstests is None else xfstests.bundle(xfstests.find(self.options.xfstests), own)
+
     def plan(self) -> GuestPlan:
         assert self.kernel is not None
         assert self.accelerator is not None
@@ -130,7 +135,7 @@ class Campaign:
             self.run,
             self.lab.cache,
             self.lab.clock,
-            self.options.memory_mb,
+            self.options.memory_mb or (xfstests.MEMORY_MB if self.options.xfstests else 0),
             worker=self.worker,
             crowd=max(1.0, self.options.guests * self.options.cpus / capacity.host_cpus()),
         )
@@ -295,7 +300,10 @@ class Campaign:
 def repeat_command(options: CampaignOptions, name: str, section: str) -> str:
     """The one command that runs a check again as it ran here."""
     request = options.request
-    words = [f'CHECK={name}', f'SECTION={section}', f'CPUS={options.cpus}']
+    words = ['vm-test', f'CHECK={name}']
+    if options.xfstests and name.startswith(f'{xfstests.AREA}/'):
+        words = ['xfstests', f'XFSTESTS={shlex.quote(str(options.xfstests))}', f'TESTS={name}']
+    words += [f'SECTION={section}', f'CPUS={options.cpus}']
     for variable, value in (
         ('VARIANT', request.config.variant),
         ('KERNEL', request.kernel),
@@ -305,7 +313,7 @@ def repeat_command(options: CampaignOptions, name: str, section: str) -> str:
     ):
         if value:
             words.append(f'{variable}={shlex.quote(str(value))}')
-    return ' '.join(['make', 'vm-test', *words])
+    return ' '.join(['make', *words])
 
 
 def ssh_command(guest: Guest) -> list[str]:

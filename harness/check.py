@@ -58,6 +58,7 @@ class Check:
     sections: tuple[str, ...]
     needs: tuple[str, ...]
     timeout: float  # seconds at unit guest speed
+    suite: str = ''  # whose it is: ours, or xfstests
 
     @property
     def name(self) -> str:

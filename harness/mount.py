@@ -23,6 +23,7 @@ class Bundle:
     """What is copied into the guest: files and folders with their names below /lab."""
 
     sources: tuple[tuple[Path, str], ...]
+    setup: tuple[str, ...] = ('guest/setup',)  # programs of it that make the guest ready
 
     def digest(self) -> str:
         """Of the server and all else but the checks, as they are now; empty when some of it is gone."""
@@ -63,7 +64,8 @@ def mount(guest: Guest, bundle: Bundle, factor: float) -> None:
     guest.attest()
     guest.put_tree(bundle.sources, LAB_DIR)
     hung = max(1, math.ceil(HUNG_TASK * factor))
-    script = f'f=/proc/sys/kernel/hung_task_timeout_secs; [ ! -e $f ] || echo {hung} >$f; {LAB_DIR}/guest/setup'
+    setup = ' && '.join(f'{LAB_DIR}/{name}' for name in bundle.setup)
+    script = f'f=/proc/sys/kernel/hung_task_timeout_secs; [ ! -e $f ] || echo {hung} >$f; {setup}'
     done = guest.run(script, 30 * factor)
     if done.status != 0:
         text = (done.stdout + done.stderr).decode('utf-8', 'replace').strip()

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from harness import capacity, kernel, shard
+from harness import capacity, kernel, shard, xfstests
 from harness.campaign import Campaign, CampaignOptions
 from harness.check import GROUPS, SECTIONS, Check, CheckError, is_check, named, parse
 from harness.cli import explain
@@ -35,6 +35,8 @@ CAMPAIGN = pytest.StashKey[Campaign]()
 TROUBLE = pytest.StashKey[HarnessError]()
 BROKEN = pytest.StashKey[list[str]]()
 CHECKS = 'tests/checks/'  # before a check's key in a node id
+_TREE = pytest.StashKey[xfstests.Tree | None]()
+_TREE_GROUPS = pytest.StashKey[dict[str, frozenset[str]]]()
 _NARROWED = pytest.StashKey[dict[Path, set[str]]]()
 _LEDGER = pytest.StashKey['Ledger']()
 _CONTROLLER = pytest.StashKey[Controller]()
@@ -66,7 +68,7 @@ class CheckFailedError(Exception):
 def add_check_options(add: Any) -> None:
     """Options that vm-test and pytest share; `add` is add_argument or pytest's addoption."""
     groups = ', '.join(GROUPS)
-    add('--group', default=None, choices=tuple(GROUPS), metavar='NAME', help=f'default quick; one of {groups}')
+    add('--group', default=None, metavar='NAME', help=f'default quick; one of {groups}')
     add('--check', action='append', default=None, metavar='AREA/NNN', help='checks by name or pattern, any group')
     add('--section', action='append', choices=SECTIONS, default=None, metavar='NAME', help='dev or uring')
     add('--seed', type=int, default=1, metavar='N', help='for the random parts of checks (default 1)')
@@ -78,6 +80,13 @@ def add_guest_options(add: Any) -> None:
     add('--cpus', type=int, default=2, metavar='N', help='virtual CPUs of a guest (default 2)')
     add('--memory', type=int, default=0, metavar='MIB', help='memory of a guest (default: by variant)')
     add('--accel', choices=('auto', 'kvm', 'tcg'), default='auto', help='default: what a probe boot proves')
+
+
+def judge_group(name: str | None, tree: xfstests.Tree | None) -> None:
+    """UsageError for a group that no check can be in."""
+    known = set(GROUPS) if tree is None else set().union(*xfstests.groups(tree).values())
+    if name is not None and name not in known:
+        raise UsageError(f'no such group: {name}', hint=f'there are {", ".join(sorted(known))}')
 
 
 def options_of(lab: Lab, args: argparse.Namespace) -> CampaignOptions:
@@ -93,6 +102,7 @@ def options_of(lab: Lab, args: argparse.Namespace) -> CampaignOptions:
         not getattr(args, 'no_canaries', False),
         # vm-test's option, or what pytest-xdist has made of its own
         getattr(args, 'guests', 0) or len(getattr(args, 'tx', ())),
+        getattr(args, 'xfstests', None),
     )
 
 
@@ -100,11 +110,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group = parser.getgroup('fuse-lab', 'checks in a guest')
     add_check_options(group.addoption)
     add_guest_options(group.addoption)
+    group.addoption('--xfstests', type=Path, metavar='TREE', help='tests of this xfstests tree are checks too')
     # The kernel's options are the sub-commands' own; pytest only has to know their names.
     for action in _kernel_parser()._actions:
         if action.option_strings and action.dest != 'help':
             group.addoption(action.option_strings[-1], dest=action.dest, type=action.type or str,
                             default=action.default, help=action.help)  # fmt: skip
+
+
+def kernel_words(option: argparse.Namespace) -> list[str]:
+    """The kernel's options once more, for a sub-command with the same kernel."""
+    words = []
+    for action in _kernel_parser()._actions:
+        value = getattr(option, action.dest, None)
+        if action.option_strings and action.dest != 'help' and value not in (None, '', action.default):
+            words += [action.option_strings[-1], str(value)]
+    return words
 
 
 def _kernel_parser() -> argparse.ArgumentParser:
@@ -118,6 +139,10 @@ def pytest_configure(config: pytest.Config) -> None:
     for name, text in GROUPS.items():
         config.addinivalue_line('markers', f'{name}: check that is {text}')
     config.stash[BROKEN] = []
+    tree = xfstests.find(config.option.xfstests) if config.option.xfstests else None
+    config.stash[_TREE] = tree
+    config.stash[_TREE_GROUPS] = xfstests.groups(tree) if tree else {}
+    judge_group(config.option.group, tree)
     config.stash[_LEDGER] = Ledger()
     config.pluginmanager.register(config.stash[_LEDGER], 'fuse-lab-ledger')
     if hasattr(config, 'workerinput'):
@@ -150,6 +175,9 @@ def _narrow(config: pytest.Config) -> dict[Path, set[str]]:
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    tree = parent.config.stash[_TREE]
+    if tree is not None and xfstests.is_test(tree, file_path) and named(file_path, parent.config.option.check):
+        return CheckFile.from_parent(parent, path=file_path)
     # A broken check that was not asked for is no reason to stop.
     if 'checks' in file_path.parts and is_check(file_path) and named(file_path, parent.config.option.check):
         return CheckFile.from_parent(parent, path=file_path)
@@ -160,13 +188,22 @@ class CheckFile(pytest.File):
     """One check; gives one item for each section."""
 
     def collect(self) -> Iterator[pytest.Item]:
-        check = parse(self.path)
+        check = self._parse()
         for section in check.sections:
-            item: CheckItem = CheckItem.from_parent(self, name=section, nodeid=f'{self.nodeid}[{section}]')
+            # A tree of others may be anywhere.
+            name = f'{CHECKS}{check.name}' if check.suite else self.nodeid
+            item: CheckItem = CheckItem.from_parent(self, name=section, nodeid=f'{name}[{section}]')
             item.check = check
-            for group in sorted(check.groups):
-                item.add_marker(group)
+            if not check.suite:
+                for group in sorted(check.groups):
+                    item.add_marker(group)
             yield item
+
+    def _parse(self) -> Check:
+        tree = self.config.stash[_TREE]
+        if tree is None or self.path.parent != tree.tests:
+            return parse(self.path)
+        return xfstests.parse(self.path, self.config.stash[_TREE_GROUPS].get(self.path.name, frozenset()))
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         if isinstance(excinfo.value, CheckError):
@@ -196,7 +233,9 @@ class CheckItem(pytest.Item):
             raise
         self._describe(result)
         if result.verdict is Verdict.NOTRUN:
-            if not may_be_notrun(result.reason, campaign.kernel, os.environ.get('CI', '') == 'true'):
+            # What xfstests cannot do with FUSE, no machine can bring along.
+            ci = os.environ.get('CI', '') == 'true' and not self.check.suite
+            if not may_be_notrun(result.reason, campaign.kernel, ci):
                 pytest.fail(f'not run, which CI does not accept: {result.reason}', pytrace=False)
             pytest.skip(result.reason)
         if result.bad:

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Sub-commands `vm-test` (the whole pipeline to a verdict) and `check` (the same without canaries)."""
+"""Sub-commands `vm-test` (the whole pipeline to a verdict), `check` (the same without canaries) and `xfstests`."""
 
 from __future__ import annotations
 
 import argparse
 import logging
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
-from harness import capacity, kernel, report
+from harness import capacity, kernel, report, xfstests
 from harness.boot import TCG, Accelerator, GuestSpec, command_line
 from harness.campaign import Campaign, CampaignOptions, ssh_command
 from harness.check import CheckError, broken
@@ -28,6 +29,7 @@ from harness.plugin import (
     Recorder,
     add_check_options,
     add_guest_options,
+    judge_group,
     options_of,
     outcome,
     trouble_of,
@@ -44,8 +46,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     for name, text in (
         ('vm-test', 'build the patched kernel, boot it, run checks in it: one verdict'),
         ('check', 'the same without the canaries'),
+        ('xfstests', 'the same with the tests of an xfstests tree'),
     ):
         parser = subparsers.add_parser(name, help=text)
+        if name == 'xfstests':
+            parser.add_argument('xfstests', type=Path, metavar='TREE', help='an xfstests checkout that is built')
         add_check_options(parser.add_argument)
         add_guest_options(parser.add_argument)
         parser.add_argument(
@@ -74,7 +79,9 @@ def _command(args: argparse.Namespace, lab: Lab) -> int:
         options = replace(options, canaries=False)
     if lab.dry_run:
         return _plan(lab, options)
-    errors = broken(lab.root / 'tests' / 'checks', args.check)
+    tree = xfstests.find(options.xfstests) if options.xfstests else None
+    judge_group(args.group, tree)
+    errors = broken(lab.root / 'tests' / 'checks', args.check) if tree is None else []
     if errors:
         raise CheckError(f'{len(errors)} checks cannot be used', '\n'.join(error.what for error in errors))
     console = Console(highlight=False)
@@ -125,8 +132,9 @@ def _run(campaign: Campaign, args: argparse.Namespace, progress: Progress) -> tu
 
 def _pytest_arguments(campaign: Campaign, args: argparse.Namespace) -> list[str]:
     root = campaign.lab.root
+    tree = xfstests.find(campaign.options.xfstests) if campaign.options.xfstests else None
     words = [
-        str(root / 'tests' / 'checks'),
+        str(root / 'tests' / 'checks') if tree is None else str(tree.tests),
         f'--rootdir={root}',
         f'--confcutdir={root}',
         # Our own: options there are for people who run pytest by hand.
@@ -136,6 +144,8 @@ def _pytest_arguments(campaign: Campaign, args: argparse.Namespace) -> list[str]
         '-p', 'no:cacheprovider',
         '-p', 'no:logging',
     ]  # fmt: skip
+    if tree is not None:
+        words.append(f'--xfstests={tree.path}')
     if args.group:
         words.append(f'--group={args.group}')
     words += [f'--check={name}' for name in args.check or ()]

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <unistd.h>
 
 #include "opcodes.h"
@@ -27,6 +28,8 @@ static const char help[] =
 "  --writeback             let the kernel gather writes\n"
 "  --max-write=BYTES --max-background=N --max-readahead=BYTES\n"
 "  --no-splice --no-readdirplus --no-locks --no-xattr --read-only\n"
+"  -o OPTION,...           as mount(8) has them: ro, nosuid, noatime, ...; and\n"
+"                          fsname=NAME, subtype=NAME (default mirrorfs; may be empty)\n"
 "  --stats=FILE            keep counters in FILE\n"
 "  --pidfile=FILE          write the server's process id there\n"
 "  --foreground            stay in the foreground\n"
@@ -114,6 +117,60 @@ static void fault(struct options *o, char *text)
 	o->test_aids = true;
 }
 
+/* What mount(8) hands on to a helper: flags of the mount, and words that mean nothing to the kernel. */
+static void mount_option(struct options *o, const char *word)
+{
+	static const struct {
+		const char *name;
+		unsigned long set, clear;
+	} flags[] = {
+		{ "ro", MS_RDONLY, 0 },
+		{ "rw", 0, MS_RDONLY },
+		{ "nosuid", MS_NOSUID, 0 },
+		{ "suid", 0, MS_NOSUID },
+		{ "nodev", MS_NODEV, 0 },
+		{ "dev", 0, MS_NODEV },
+		{ "noexec", MS_NOEXEC, 0 },
+		{ "exec", 0, MS_NOEXEC },
+		{ "sync", MS_SYNCHRONOUS, 0 },
+		{ "async", 0, MS_SYNCHRONOUS },
+		{ "dirsync", MS_DIRSYNC, 0 },
+		{ "noatime", MS_NOATIME, MS_RELATIME | MS_STRICTATIME },
+		{ "atime", 0, MS_NOATIME },
+		{ "relatime", MS_RELATIME, MS_NOATIME | MS_STRICTATIME },
+		{ "strictatime", MS_STRICTATIME, MS_NOATIME | MS_RELATIME },
+		{ "nodiratime", MS_NODIRATIME, 0 },
+		{ "diratime", 0, MS_NODIRATIME },
+		{ "lazytime", MS_LAZYTIME, 0 },
+		{ "defaults", 0, 0 },
+		/* always in force here */
+		{ "allow_other", 0, 0 },
+		{ "default_permissions", 0, 0 },
+	};
+
+	if (!strncmp(word, "fsname=", 7) && word[7]) {
+		o->fsname = word + 7;
+		return;
+	}
+	if (!strncmp(word, "subtype=", 8)) {
+		o->subtype = word + 8;
+		return;
+	}
+	for (size_t i = 0; i < sizeof(flags) / sizeof(*flags); i++) {
+		if (!strcmp(word, flags[i].name)) {
+			o->mount_flags = (o->mount_flags & ~flags[i].clear) | flags[i].set;
+			return;
+		}
+	}
+	wrong("unknown word after -o", word);
+}
+
+static void mount_options(struct options *o, char *list)
+{
+	for (char *word = strtok(list, ","); word; word = strtok(NULL, ","))
+		mount_option(o, word);
+}
+
 void options_parse(struct options *o, int argc, char **argv)
 {
 	enum {
@@ -153,6 +210,7 @@ void options_parse(struct options *o, int argc, char **argv)
 	*o = (struct options){
 		.clone_fd = true,
 		.splice = true,
+		.subtype = "mirrorfs",
 		.readdirplus = true,
 		.locks = true,
 		.xattr = true,
@@ -163,7 +221,7 @@ void options_parse(struct options *o, int argc, char **argv)
 		.max_background = 64,
 		.max_readahead = UINT_MAX,
 	};
-	while ((c = getopt_long(argc, argv, "", names, &which)) != -1) {
+	while ((c = getopt_long(argc, argv, "o:", names, &which)) != -1) {
 		switch (c) {
 		case TRANSPORT:
 			o->uring = !strcmp(optarg, "uring");
@@ -207,7 +265,8 @@ void options_parse(struct options *o, int argc, char **argv)
 		case NO_PLUS: o->readdirplus = false; break;
 		case NO_LOCKS: o->locks = false; break;
 		case NO_XATTR: o->xattr = false; break;
-		case READ_ONLY: o->read_only = true; break;
+		case READ_ONLY: o->mount_flags |= MS_RDONLY; break;
+		case 'o': mount_options(o, optarg); break;
 		case STATS: o->stats = optarg; break;
 		case PIDFILE: o->pidfile = optarg; break;
 		case FOREGROUND: o->foreground = true; break;
@@ -238,5 +297,7 @@ void options_parse(struct options *o, int argc, char **argv)
 	if (!o->threads)
 		o->threads = sysconf(_SC_NPROCESSORS_ONLN);
 	o->source = argv[optind];
+	if (!o->fsname)
+		o->fsname = o->source;
 	o->mountpoint = argv[optind + 1];
 }

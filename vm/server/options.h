@@ -15,6 +15,8 @@ enum pool_kind { POOL_NONE, POOL_PLAIN, POOL_REGISTERED };
 struct options {
 	const char *source;
 	const char *mountpoint;
+	const char *fsname;		/* the mount's device: what df and /proc/mounts say */
+	const char *subtype;		/* the type is fuse.SUBTYPE */
 	const char *stats;
 	const char *pidfile;
 	bool uring;
@@ -24,12 +26,12 @@ struct options {
 	bool readdirplus;
 	bool locks;
 	bool xattr;
-	bool read_only;
 	bool writeback;
 	bool foreground;
 	bool debug;
 	enum cache_policy cache;
 	enum pool_kind pool;
+	unsigned long mount_flags;	/* MS_* */
 	unsigned int depth;
 	unsigned int queues;		/* 0: all possible CPUs */
 	unsigned int threads;

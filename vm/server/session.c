@@ -40,7 +40,7 @@ static int complain(const char *what)
 static int mount_it(void)
 {
 	const struct options *opt = session.opt;
-	char data[256];
+	char type[128], data[256];
 	struct stat st;
 
 	session.fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
@@ -51,8 +51,8 @@ static int mount_it(void)
 	snprintf(data, sizeof(data),
 		 "fd=%d,rootmode=%o,user_id=0,group_id=0,allow_other,default_permissions",
 		 session.fd, st.st_mode & S_IFMT);
-	if (mount(opt->source, opt->mountpoint, "fuse.mirrorfs",
-		  opt->read_only ? MS_RDONLY : 0, data) < 0)
+	snprintf(type, sizeof(type), "fuse%s%s", *opt->subtype ? "." : "", opt->subtype);
+	if (mount(opt->fsname, opt->mountpoint, type, opt->mount_flags, data) < 0)
 		return complain(opt->mountpoint);
 	return 0;
 }
