@@ -15,11 +15,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from harness import accel, allowlist, capacity, coverage, formats, kernel, results, runfolder, xfstests
+from harness import accel, allowlist, capacity, coverage, formats, kernel, known, results, runfolder, xfstests
 from harness.allowlist import AllowList
 from harness.boot import Accelerator
 from harness.canary import CanaryRun
-from harness.check import Check
+from harness.check import SECTIONS, Check
 from harness.console import Event
 from harness.errors import HarnessError, LabError
 from harness.execute import excerpt, run_check
@@ -35,7 +35,7 @@ from harness.results import RunFacts
 from harness.runfolder import RunFolder
 from harness.speed import Speed
 from harness.symbolise import Symboliser
-from harness.verdict import LAB, CheckResult
+from harness.verdict import BAD, LAB, CheckResult, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,7 @@ class Campaign:
         self.keeper: GuestKeeper | None = None
         self.canaries: CanaryRun | None = None
         self.allow: AllowList = allowlist.load(lab.root / ALLOW_LIST)
+        self.known: dict[str, known.Known] = {}  # by section
         self.checks: list[dict[str, Any]] = []
         self.failed = False
         self.worker = worker  # of pytest-xdist
@@ -116,6 +117,8 @@ class Campaign:
 
     def use(self, made: Prepared) -> None:
         """Go on with what is made."""
+        folder = self.lab.root / known.FOLDER / known.base_of(made.kernel)
+        self.known = {section: known.load(folder / f'{section}.toml') for section in SECTIONS}
         self.made, self.kernel, self.accelerator = made, made.kernel, made.accelerator
         self._symboliser = Symboliser(self.kernel.vmlinux, self.kernel.modules)
         self.keeper = GuestKeeper(self.plan(), made.bundle)
@@ -148,6 +151,11 @@ class Campaign:
     def run_check(self, check: Check, section: str) -> tuple[CheckResult, dict[str, Any]]:
         """One check; what it left behind is written to the run's folder."""
         keeper = self.keeper or self.prepare()
+        entries = self.known.get(section, known.Known())
+        left_out = entries.exclusion(check.name)
+        if left_out is not None:
+            result = CheckResult(check.name, section, Verdict.NOTRUN, 0.0, f'{known.EXCLUDED}{left_out.reason}')
+            return result, self._record(check, result)
         keeper.keep = self.options.keep_guest
         attempts: list[dict[str, Any]] = []
         while True:
@@ -162,6 +170,8 @@ class Campaign:
                 result = replace(result, reason=reason)
                 break
             log.warning('%s[%s]: %s; it is run again in a fresh guest', check.name, section, result.killed)
+        excuse = entries.excuse(check.name, result.verdict)
+        result = replace(result, known=excuse.reason if excuse else '')
         self.failed = self.failed or result.bad
         entry = self._record(check, result)
         if attempts:
@@ -188,7 +198,7 @@ class Campaign:
             path.write_bytes(data if isinstance(data, bytes) else data.encode('utf-8', 'surrogateescape'))
             files[what] = str(path.relative_to(self.run.path))
 
-        if result.bad:
+        if result.verdict in BAD:
             keep('output', 'out.bad', result.output)
             keep('diff', 'diff', result.diff and result.diff + '\n')
             keep('stderr', 'stderr', result.stderr)
@@ -226,6 +236,14 @@ class Campaign:
                 where = f'after {event.check}[{event.section}]' if event.check else 'while booting'
                 found.append({'kind': str(event.kind), 'line': event.line, 'where': where})
         return [*found, *(event for share in self.shares.values() for event in share['strays'])]
+
+    def stale_known(self) -> list[str]:
+        """What to mend in tests/known-failures, by this run's results."""
+        found = []
+        for section, entries in self.known.items():
+            verdicts = {check['name']: check['verdict'] for check in self.checks if check['section'] == section}
+            found += [f'{section}: {text}' for text in entries.stale(verdicts)]
+        return found
 
     def share(self) -> dict[str, Any]:
         """What a worker has besides its checks, so far; plain values, for the way to the controller."""
@@ -293,6 +311,7 @@ class Campaign:
             canaries=self.canaries.as_dicts() if self.canaries else (),
             strays=self.strays(),
             expired=[entry.pattern.pattern for entry in self.allow.expired()],
+            stale=self.stale_known(),
             started=self.started,
         )
 

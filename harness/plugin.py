@@ -17,19 +17,20 @@ from typing import Any
 
 import pytest
 
-from harness import capacity, kernel, shard, xfstests
+from harness import capacity, kernel, known, shard, xfstests
 from harness.campaign import Campaign, CampaignOptions
 from harness.check import GROUPS, SECTIONS, Check, CheckError, is_check, named, parse
 from harness.cli import explain
 from harness.command import Runner
 from harness.errors import EXIT_INTERRUPTED, EXIT_LAB, EXIT_PASS, EXIT_VERDICT, HarnessError, UsageError
 from harness.formats import evidence
+from harness.formats.summary import is_bad
 from harness.image import KernelImage
 from harness.keeper import memory_for
 from harness.lab import Lab
 from harness.progress import Progress
 from harness.shard import Controller, Worker
-from harness.verdict import BAD, LAB, CheckResult, Verdict
+from harness.verdict import LAB, CheckResult, Verdict
 
 CAMPAIGN = pytest.StashKey[Campaign]()
 TROUBLE = pytest.StashKey[HarnessError]()
@@ -50,6 +51,7 @@ CI_NOTRUN = tuple(
         r'^\d+ CPUs, needs \d+$',
         r'^kernel \S+, needs \d+\.\d+$',
         r'^not for section ',
+        f'^{known.EXCLUDED}',
     )
 )
 CI_NOTRUN_STOCK = (re.compile(r'^only our series '), re.compile(r'^kernel has no FUSE over io_uring$'))
@@ -238,6 +240,8 @@ class CheckItem(pytest.Item):
             if not may_be_notrun(result.reason, campaign.kernel, ci):
                 pytest.fail(f'not run, which CI does not accept: {result.reason}', pytrace=False)
             pytest.skip(result.reason)
+        if result.known:
+            pytest.xfail(result.known)
         if result.bad:
             raise CheckFailedError(result, self.entry, campaign.run.path)
 
@@ -410,7 +414,7 @@ def outcome(config: pytest.Config, campaign: Campaign, code: int) -> tuple[int, 
         status = EXIT_VERDICT
     problem = ''
     controller = config.stash.get(_CONTROLLER, None)
-    bad = [check for check in campaign.checks if check['verdict'] in BAD]
+    bad = [check for check in campaign.checks if is_bad(check)]
     if error is not None:
         problem = f'{error.kind}: {error.what}'
     elif code == pytest.ExitCode.NO_TESTS_COLLECTED:
@@ -426,6 +430,8 @@ def outcome(config: pytest.Config, campaign: Campaign, code: int) -> tuple[int, 
         status, problem = EXIT_LAB, f'{LAB}{len(bad)} checks lost their guest or their process again and again'
     elif status == EXIT_PASS and campaign.strays():
         status, problem = EXIT_VERDICT, 'the kernel complained outside of any check'
+    elif status == EXIT_PASS and os.environ.get('CI', '') == 'true' and (stale := campaign.stale_known()):
+        status, problem = EXIT_VERDICT, f'tests/known-failures is out of date: {stale[0]}'
     return status, problem
 
 

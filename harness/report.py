@@ -17,6 +17,7 @@ from rich.text import Text
 from harness import formats, results
 from harness.errors import LabError, UsageError
 from harness.formats import evidence, schema
+from harness.formats.summary import is_bad
 from harness.lab import Lab
 
 COLOURS = {'pass': 'green', 'fail': 'red', 'crash': 'bold red', 'hang': 'bold magenta', 'notrun': 'yellow'}
@@ -30,9 +31,10 @@ def render(table: dict[str, Any], folder: Path, console: Console) -> None:
     if checks:
         console.print(_summary(checks))
     for check in checks:
-        if check['verdict'] in ('fail', 'crash', 'hang'):
+        if is_bad(check):
             _failure(check, folder, console)
     _notrun(checks, console)
+    _known(checks, table.get('stale_known', []), console)
     for event in table.get('stray_events', []):
         text = f'console, outside of any check ({event["where"]}): {event["kind"]}: {event["line"]}'
         _say(console, Text(text, 'red'))
@@ -73,6 +75,8 @@ def closing(table: dict[str, Any]) -> str:
     if not counts:
         return table['problem'] or 'no check was run'
     text = ', '.join(f'{counts[verdict]} {verdict}' for verdict in ORDER if counts.get(verdict))
+    known = sum(bool(check.get('known')) for check in table['checks'])
+    text += f', {known} of these known to fail' if known else ''
     if table['status'] == 130:
         text += ' (interrupted)'
     elif table['problem']:
@@ -128,6 +132,17 @@ def _notrun(checks: Sequence[dict[str, Any]], console: Console) -> None:
             reasons.setdefault(check['reason'], []).append(f'{check["name"]}[{check["section"]}]')
     for reason, names in sorted(reasons.items()):
         _say(console, Text(f'notrun, {reason}: {" ".join(names)}', 'yellow'))
+
+
+def _known(checks: Sequence[dict[str, Any]], stale: Sequence[str], console: Console) -> None:
+    reasons: dict[str, list[str]] = {}
+    for check in checks:
+        if check.get('known'):
+            reasons.setdefault(check['known'], []).append(f'{check["name"]}[{check["section"]}]')
+    for reason, names in sorted(reasons.items()):
+        _say(console, Text(f'known to fail, {reason}: {" ".join(names)}', 'yellow'))
+    for text in stale:
+        _say(console, Text(f'out of date in tests/known-failures: {text}', 'red'))
 
 
 def _canaries(canaries: Sequence[dict[str, Any]], console: Console) -> None:

@@ -93,6 +93,7 @@ def check_dict(result: CheckResult, files: Mapping[str, str], repeat: str, diges
         'files': dict(files),
         'repeat': repeat,
         'digest': digest,
+        **({'known': result.known} if result.known else {}),
     }
 
 
@@ -107,6 +108,7 @@ def assemble(
     canaries: Sequence[dict[str, Any]] = (),
     strays: Sequence[dict[str, Any]] = (),
     expired: Sequence[str] = (),
+    stale: Sequence[str] = (),
     started: str = '',
 ) -> dict[str, Any]:
     """The whole of results.json. status None: the run is not over."""
@@ -126,6 +128,7 @@ def assemble(
         'canaries': list(canaries),
         'stray_events': list(strays),
         'expired_allowances': list(expired),
+        'stale_known': list(stale),
         'command': shlex.join(sys.argv),
         'host': {
             'kernel': platform.release(),

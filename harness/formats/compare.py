@@ -80,7 +80,10 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> Comparison:
         old, new = (checks[key]['verdict'] if key in checks else None for checks in (before, after))
         if old != new:
             reason = after[key]['reason'] if key in after else before[key]['reason']
-            sorted_into.setdefault(_sort(old, new), []).append(Change(key, old, new, reason))
+            excused = key in after and after[key].get('known')
+            sort = 'other' if excused and new in BAD else _sort(old, new)
+            reason = f'known failure: {excused}' if excused else reason
+            sorted_into.setdefault(sort, []).append(Change(key, old, new, reason))
     changes = {name: tuple(found) for name, found in sorted_into.items()}
     known = {(event['kind'], event['line']) for event in a['stray_events']}
     complaints = tuple(

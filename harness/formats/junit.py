@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from harness.formats import evidence
-from harness.formats.summary import BAD, sections, trouble
+from harness.formats.summary import is_bad, sections, trouble
 
 MAX_TEXT = 64 << 10  # characters of one failure
 
@@ -85,7 +85,10 @@ def _case(suite: ElementTree.Element, check: dict[str, Any], folder: Path) -> No
     reason = evidence.printable(check['reason'])
     if check['verdict'] == 'notrun':
         ElementTree.SubElement(case, 'skipped', message=reason, type='notrun')
-    elif check['verdict'] in BAD:
+    elif check.get('known'):
+        message = evidence.printable(f'known failure: {check["known"]} ({check["reason"]})')
+        ElementTree.SubElement(case, 'skipped', message=message, type='known')
+    elif is_bad(check):
         failure = ElementTree.SubElement(case, 'failure', message=reason, type=check['verdict'])
         parts = [f'{check["verdict"]}: {reason}']
         for what in ('diff', 'console', 'hang', 'stderr'):

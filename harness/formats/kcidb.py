@@ -119,7 +119,13 @@ def _test(table: dict[str, Any], check: dict[str, Any], build_id: str, origin: s
         'environment': _environment(table),
         **({'comment': _text(check['reason'])} if check['reason'] else {}),
         **({'log_excerpt': text} if text else {}),
-        'misc': _clean({name: check[name] for name in ('verdict', 'proof', 'counters', 'events', 'repeat')}),
+        'misc': _clean(
+            {
+                name: check[name]
+                for name in ('verdict', 'proof', 'counters', 'events', 'repeat', 'known')
+                if name in check
+            }
+        ),
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.formats import evidence
-from harness.formats.summary import BAD, sections, trouble
+from harness.formats.summary import is_bad, sections, trouble
 
 MAX_LINES = 60  # of diagnostics per file of a check
 
@@ -24,7 +24,7 @@ def render(table: dict[str, Any], folder: Path) -> str:
         lines += ['  KTAP version 1', f'  # Subtest: {_name(section)}', f'  1..{len(checks)}']
         for index, check in enumerate(checks, 1):
             lines += [f'  {line}' for line in _check(check, index, folder)]
-        bad = any(check['verdict'] in BAD for check in checks)
+        bad = any(map(is_bad, checks))
         skipped = ' # SKIP no check was run' if all(check['verdict'] == 'notrun' for check in checks) else ''
         lines.append(f'{"not ok" if bad else "ok"} {number} {_name(section)}{skipped}')
     if problem is not None:
@@ -45,6 +45,8 @@ def _check(check: dict[str, Any], number: int, folder: Path) -> list[str]:
             lines += excerpt.text.splitlines()
     lines.append(f'repeat: {check["repeat"]}')
     directive = ' # TIMEOUT' if check['verdict'] == 'hang' else ''
+    if check.get('known'):
+        directive = f' # TODO {evidence.printable(check["known"])}'
     return [*(_diagnostic(line) for line in lines), f'not ok {number} {name}{directive}']
 
 

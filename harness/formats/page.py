@@ -142,7 +142,7 @@ def _rows(table: dict[str, Any], folder: Path) -> list[Row]:
                 check['section'],
                 check['verdict'],
                 check['seconds'],
-                evidence.printable(check['reason']),
+                evidence.printable(_reason(check)),
                 check['repeat'],
                 flake,
                 (flake.bad / flake.runs if flake.runs else 0.0) + flake.elsewhere if flake and flake.flaky else 0.0,
@@ -151,6 +151,10 @@ def _rows(table: dict[str, Any], folder: Path) -> list[Row]:
             )
         )
     return rows
+
+
+def _reason(check: dict[str, Any]) -> str:
+    return f'known failure: {check["known"]} ({check["reason"]})' if check.get('known') else str(check['reason'])
 
 
 def _evidence(check: dict[str, Any], folder: Path, left: int) -> list[Evidence]:

@@ -87,6 +87,7 @@ class Check(TypedDict):
     files: Annotated[dict[str, str], 'output, diff, stderr, hang, console: paths in the run folder, of bad checks']
     repeat: Annotated[str, 'the command that runs it again']
     digest: NotRequired[Annotated[str, 'SHA-256 of the check and its golden output']]
+    known: NotRequired[Annotated[str, 'why its failure does not count: tests/known-failures']]
     attempts: NotRequired[Annotated[list[Attempt], 'earlier ones that ended without a verdict']]
 
 
@@ -150,6 +151,7 @@ class Results(TypedDict):
     canaries: list[Canary]
     stray_events: Annotated[list[Stray], 'complaints of the kernel outside of any check; each fails the run']
     expired_allowances: Annotated[list[str], 'patterns of tests/console-allow.toml that no longer excuse']
+    stale_known: NotRequired[Annotated[list[str], 'entries of tests/known-failures that are out of date']]
     command: str
     host: Host
     coverage: NotRequired[Annotated[Coverage | None, 'lines of the series executed; null: not counted']]
