@@ -243,8 +243,7 @@ def _await_guest(machine: Machine, spec: GuestSpec) -> None:
 def _hang(machine: Machine, what: str, spec: GuestSpec) -> BootError:
     if machine.monitor is not None and KERNEL in machine.milestones:
         # Where every CPU is, for the log; there may be no one left to answer.
-        machine.send_break('l')
-        machine.drain(quiet=1.0, limit=4.0)
+        machine.send_break('l', 2.0, 4.0)
     stage = 'hangs while it boots' if KERNEL in machine.milestones else 'hangs before its first line'
     return _boot_error(machine, f'the kernel {stage}: {what} ({spec.accelerator.name}, {spec.cpus} CPUs)')
 

@@ -23,9 +23,15 @@ GRACE = 3.0  # a check may go on this long after the kernel has failed
 AFTER_ABORT = 5.0  # time given to a hanging check once its connections are aborted
 MARK_LIMIT = 2.0  # until the end mark is on the console; printed before run-check ends
 
+STACK_LIMIT = 5.0  # for the user stacks of one server
+SYSRQ_LIMIT = 2.0  # until the kernel begins to answer a sysrq
+# What the kernel is asked to tell of a hang; the last is long, and stays in the console log.
+SYSRQ = {'w': 'blocked tasks', 'l': 'what each CPU does', 't': 'all tasks'}
+
 RUN_CHECK = '/lab/guest/run-check --section {section} --check {name} --seed {seed} --timeout {limit}'
 # What the host's environment says to checks: how long those that find things by chance go on.
 FOR_CHECKS = 'FUZZ_'
+_WAITING = 'for f in /sys/fs/fuse/connections/*/waiting; do [ -f $f ] && echo $f: $(cat $f) requests; done; true'
 _ABORT = 'for f in /sys/fs/fuse/connections/*/abort; do [ -f $f ] && echo 1 >$f; done'
 
 
@@ -129,14 +135,16 @@ def _settle(guest: Guest, name: str, section: str, factor: float) -> None:
 def _look(guest: Guest, factor: float) -> str:
     """What hangs and where, before anything is ended. Traces go to the console log too."""
     machine = guest.machine
-    before = machine.offset
-    for key in 'wlt':
+    parts = []
+    for key, what in SYSRQ.items():
+        before = machine.offset
         if machine.alive:
-            machine.send_break(key)
-            machine.drain(quiet=0.5, limit=10.0 * factor)
-    parts = [f'sysrq w, l and t: console log from byte {before}\n']
+            machine.send_break(key, SYSRQ_LIMIT * factor, 10.0 * factor)
+        parts.append(f'sysrq {key}, {what}: console log from byte {before}')
+        if key != 't':
+            parts.append(machine.said(before))
     try:
-        state = guest.run('/lab/guest/hang-report', 10 * factor)
+        state = guest.run(f'/lab/guest/hang-report {math.ceil(STACK_LIMIT * factor)}', 4 * STACK_LIMIT * factor)
         parts.append(state.stdout.decode('utf-8', 'replace'))
         if state.timed_out:
             parts.append('(the guest did not finish saying this)\n')
@@ -152,7 +160,12 @@ def _after_abort(guest: Guest, running: Running, factor: float) -> str:
         output = running.wait(AFTER_ABORT * factor)
     except GuestLostError as error:
         return f'after the abort of all connections: {error.what}\n'
-    return f'after the abort of all connections the check {"still hangs" if output.timed_out else "ended"}\n'
+    text = f'after the abort of all connections the check {"still hangs" if output.timed_out else "ended"}\n'
+    try:
+        waiting = guest.run(_WAITING, 5 * factor).stdout.decode('utf-8', 'replace')
+    except GuestLostError as error:
+        return f'{text}then: {error.what}\n'
+    return f'{text}connections left: {waiting.strip() or "none"}\n'
 
 
 def excerpt(events: tuple[Event, ...], lines: int = 40) -> str:

@@ -110,16 +110,33 @@ class Machine:
         text = self._tail.decode('utf-8', 'replace').replace('\r', '')
         return '\n'.join(''.join(c for c in line if c.isprintable()) for line in text.rstrip().split('\n')[-lines:])
 
+    def said(self, offset: int, limit: int = 64 << 10) -> str:
+        """The console from this byte of its log on, at most so many bytes of it."""
+        try:
+            with self.log.open('rb') as file:
+                file.seek(offset)
+                data = file.read(limit)
+        except OSError as error:
+            return f'(the console log cannot be read: {error})'
+        return data.decode('utf-8', 'replace').replace('\r', '')
+
     def events_since(self, number: int) -> list[Event]:
         with self._changed:
             return self.events[number:]
 
-    def send_break(self, key: str) -> None:
-        """A sysrq over the serial line: works when no program in the guest runs any more."""
+    def send_break(self, key: str, begin: float, limit: float) -> None:
+        """A sysrq over the serial line: works when no program in the guest runs any more.
+
+        Waits for the answer, which is on the console: `begin` seconds for its first line, `limit` for its end.
+        """
         if self.monitor is None:
             return
+        before = self.offset
         self.monitor.execute('chardev-send-break', {'id': 'console'})
         os.write(self._child.child_fd, key.encode())
+        # The console may have been silent for long: only what it says now tells that it was asked.
+        self.wait(lambda: self.offset > before, begin)
+        self.drain(quiet=0.5, limit=limit)
 
     def stop(self) -> None:
         """End it and everything it started; no harm if it has ended already."""

@@ -68,8 +68,11 @@ class FakeMachine:
     def events_since(self, number: int) -> list[Event]:
         return self.events[number:]
 
-    def send_break(self, key: str) -> None:
+    def send_break(self, key: str, begin: float, limit: float) -> None:
         self.breaks += key
+
+    def said(self, offset: int) -> str:
+        return ''
 
     def stop(self) -> None:
         self.alive = False
