@@ -47,6 +47,16 @@ unit: .venv/.ready
 breakages: .venv/.ready
 	$(HARNESS) breakages $(call option,KDIR,kdir) $(call option,SOURCE,source) $(call option,SERIES,series) $(GUEST_OPTIONS)
 
+#: make adjudicate  the last run's failures again, with and without the series: RUN=results/X BUDGET=minutes
+.PHONY: adjudicate
+adjudicate: .venv/.ready
+	$(HARNESS) adjudicate $(call option,BUDGET,budget) $(call option,BASELINE,baseline) $(call option,XFSTESTS,xfstests) $(call option,KDIR,kdir) $(call option,SOURCE,source) $(call option,SERIES,series) $(RUN)
+
+#: make differential which checks differ between stock and patched kernel, dev and uring: STOCK=bzImage GROUP= CHECK=
+.PHONY: differential
+differential: .venv/.ready
+	$(HARNESS) differential $(call option,STOCK,stock) $(TREE_OPTIONS) $(GUEST_OPTIONS) $(call option,GROUP,group) $(call option,CHECK,check)
+
 #: make bench       what a request costs, and how many get through: ring and device
 .PHONY: bench
 bench: .venv/.ready

@@ -8,19 +8,17 @@ which have to fail on the kernel that comes out (fail, crash or hang; not `notru
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import re
 import shutil
-import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from harness import series, source
-from harness.command import Completed
-from harness.errors import EXIT_PASS, EXIT_VERDICT, LabError, UsageError, VerdictError
+from harness.errors import UsageError, VerdictError
 from harness.lab import Lab
+from harness.subrun import run_checks
 from harness.verdict import Verdict
 
 log = logging.getLogger(__name__)
@@ -61,18 +59,8 @@ def try_one(lab: Lab, whole: series.PatchSeries, breakage: Breakage, words: list
         for patch in (*(patch.path for patch in whole.patches), breakage.path):
             shutil.copy(patch, folder)
         (folder / 'series').write_text('\n'.join((*whole.names, breakage.path.name)) + '\n', encoding='utf-8')
-        argv = [sys.executable, '-m', 'harness', 'check', '--series', str(folder), '--section', 'uring', *words]
-        for name in breakage.checks:
-            argv += ['--check', name]
-        done = lab.runner.run(argv, cwd=lab.root, check=False, stage='breakages')
-    return {} if lab.dry_run else _verdicts(done)
-
-
-def _verdicts(done: Completed) -> dict[str, str]:
-    where = re.search(r'^results: (.+)$', done.stdout, re.MULTILINE)
-    if done.status not in (EXIT_PASS, EXIT_VERDICT) or not where:
-        raise LabError(f'the run ended with status {done.status}', detail=done.tail())
-    table = json.loads((Path(where[1]) / 'results.json').read_text(encoding='utf-8'))
+        named = [word for name in breakage.checks for word in ('--check', name)]
+        _, table = run_checks(lab, ['--series', str(folder), '--section', 'uring', *words, *named], 'breakages')
     return {check['name']: check['verdict'] for check in table['checks']}
 
 

@@ -29,8 +29,10 @@ STAGES = (
     'harness.vmtest',
     'harness.bench.command',
     'harness.breakages',
+    'harness.adjudicate',
     'harness.report',
     'harness.formats.compare',
+    'harness.formats.differential',
     'harness.coverage',
     'harness.housekeeping',
 )

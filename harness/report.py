@@ -122,6 +122,8 @@ def _failure(check: dict[str, Any], folder: Path, console: Console) -> None:
         excerpt = evidence.of_check(folder, check, what, MAX_LINES)
         for line in excerpt.text.splitlines() if excerpt else ():
             _say(console, Text(f'    {line}'))
+    if check.get('adjudication'):
+        _say(console, Text(f'  {check["adjudication"]["text"]}', 'bold'))
     _say(console, Text(f'  repeat: {check["repeat"]}'))
 
 

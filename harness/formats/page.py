@@ -154,7 +154,10 @@ def _rows(table: dict[str, Any], folder: Path) -> list[Row]:
 
 
 def _reason(check: dict[str, Any]) -> str:
-    return f'known failure: {check["known"]} ({check["reason"]})' if check.get('known') else str(check['reason'])
+    reason = str(check['reason'])
+    if check.get('known'):
+        reason = f'known failure: {check["known"]} ({reason})'
+    return f'{reason} [{check["adjudication"]["text"]}]' if check.get('adjudication') else reason
 
 
 def _evidence(check: dict[str, Any], folder: Path, left: int) -> list[Evidence]:

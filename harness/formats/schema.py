@@ -72,6 +72,19 @@ class Attempt(TypedDict):
     seconds: float
 
 
+class Tally(TypedDict):
+    fails: int
+    runs: int
+
+
+class Adjudication(TypedDict):
+    judgement: Annotated[str, 'regression, fails on the baseline too, not seen again, cannot tell, ...']
+    probability: Annotated[float | None, 'that it fails more often with the patches; null: nothing to compare with']
+    patched: Tally
+    baseline: Annotated[Tally | None, 'null: it does not run there']
+    text: Annotated[str, 'all of this in one line']
+
+
 class Check(TypedDict):
     name: Annotated[str, 'AREA/NNN']
     section: Annotated[str, 'transport: dev or uring']
@@ -87,6 +100,7 @@ class Check(TypedDict):
     files: Annotated[dict[str, str], 'output, diff, stderr, hang, console: paths in the run folder, of bad checks']
     repeat: Annotated[str, 'the command that runs it again']
     digest: NotRequired[Annotated[str, 'SHA-256 of the check and its golden output']]
+    adjudication: NotRequired[Annotated[Adjudication, 'of a failure that was run again on both kernels']]
     known: NotRequired[Annotated[str, 'why its failure does not count: tests/known-failures']]
     attempts: NotRequired[Annotated[list[Attempt], 'earlier ones that ended without a verdict']]
 

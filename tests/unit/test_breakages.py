@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 
 from harness import breakages
 from harness.check import is_check
-from harness.command import Completed
-from harness.errors import LabError, UsageError
+from harness.errors import UsageError
 from harness.lab import REPOSITORY
 
 PATCH = """\
@@ -52,19 +50,3 @@ def test_all_of_ours_name_checks_that_exist() -> None:
     assert len(ours) >= 5
     for breakage in ours:
         assert all(is_check(REPOSITORY / 'tests' / 'checks' / name) for name in breakage.checks), breakage.name
-
-
-def _completed(status: int, stdout: str) -> Completed:
-    return Completed(('check',), status, stdout, '', 0.0, None)
-
-
-def test_verdicts_come_from_the_run_that_was_made(tmp_path: Path) -> None:
-    table = {'checks': [{'name': 'uring/024', 'verdict': 'hang'}]}
-    (tmp_path / 'results.json').write_text(json.dumps(table))
-    done = _completed(1, f'...\nresults: {tmp_path}\n1 hang\n')
-    assert breakages._verdicts(done) == {'uring/024': 'hang'}
-
-
-def test_lab_trouble_is_no_catch() -> None:
-    with pytest.raises(LabError, match='status 3'):
-        breakages._verdicts(_completed(3, 'lab trouble: no QEMU'))

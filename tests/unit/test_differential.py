@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The differential verdict: the axis is named, and nothing else is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from makeresults import run_of
+
+from harness.cli import main
+from harness.errors import UsageError
+from harness.formats.differential import BOTH, KERNEL, TRANSPORT, UNCLEAR, differences, explain
+
+
+@pytest.mark.parametrize(
+    ('cells', 'axis', 'text'),
+    [
+        ('pass pass fail fail', KERNEL, 'stock pass, patched fail, over dev and uring'),
+        ('pass - fail fail', KERNEL, 'stock pass, patched fail, over dev'),
+        ('fail - pass pass', KERNEL, 'stock fail, patched pass, over dev'),
+        ('pass fail pass fail', TRANSPORT, 'dev pass, uring fail, on stock and patched'),
+        ('- - pass fail', TRANSPORT, 'dev pass, uring fail, on patched'),
+        ('pass - pass hang', TRANSPORT, 'dev pass, uring hang, on patched'),
+        ('pass pass pass fail', BOTH, 'only patched over uring: fail; elsewhere pass'),
+        ('pass pass crash pass', BOTH, 'only patched over dev: crash; elsewhere pass'),
+        ('fail pass pass pass', BOTH, 'only stock over dev: fail; elsewhere pass'),
+        ('pass fail fail pass', UNCLEAR, 'stock dev pass, stock uring fail, patched dev fail, patched uring pass'),
+        ('pass - - fail', UNCLEAR, 'stock dev pass, patched uring fail'),
+    ],
+)
+def test_axis(cells: str, axis: str, text: str) -> None:
+    keys = [(kernel, section) for kernel in ('stock', 'patched') for section in ('dev', 'uring')]
+    given = {key: verdict for key, verdict in zip(keys, cells.split(), strict=True) if verdict != '-'}
+    assert explain(given) == (axis, text)
+
+
+def test_only_what_differs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stock = run_of(
+        tmp_path, 'stock', ('data/001', 'dev', 'pass'), ('data/001', 'uring', 'notrun'), ('data/002', 'dev', 'pass'),
+        ('data/003', 'dev', 'fail'), build_id='b0',
+    )  # fmt: skip
+    patched = run_of(
+        tmp_path, 'patched', ('data/001', 'dev', 'pass'), ('data/001', 'uring', 'fail'), ('data/002', 'dev', 'pass'),
+        ('data/002', 'uring', 'pass'), ('data/003', 'dev', 'fail'), ('data/003', 'uring', 'fail'),
+    )  # fmt: skip
+    (found,) = differences(stock, patched)
+    assert (found.name, found.axis, found.reason) == ('data/001', TRANSPORT, 'fail of data/001')
+    assert main(['differential', str(tmp_path / 'stock'), str(tmp_path / 'patched')]) == 1
+    text = capsys.readouterr().out
+    assert '1 of 3 checks differ' in text
+    assert 'data/002' not in text
+    assert 'data/003' not in text
+
+
+def test_what_the_patches_mend_is_no_failure(tmp_path: Path) -> None:
+    run_of(tmp_path, 'stock', ('data/001', 'dev', 'hang'), build_id='b0')
+    run_of(tmp_path, 'patched', ('data/001', 'dev', 'pass'))
+    assert main(['differential', str(tmp_path / 'stock'), str(tmp_path / 'patched')]) == 0
+
+
+def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:
+    patched = run_of(tmp_path, 'patched', ('data/001', 'dev', 'pass'))
+    for changes, message in (
+        ({'build_id': 'b0', 'programs': 'p2'}, 'server and programs'),
+        ({'build_id': 'b1'}, 'both runs are of the same kernel'),
+    ):
+        with pytest.raises(UsageError) as caught:
+            differences(run_of(tmp_path, 'stock', ('data/001', 'dev', 'pass'), **changes), patched)
+        assert message in caught.value.what + caught.value.detail
+    stock = run_of(tmp_path, 'stock', ('data/001', 'dev', 'pass'), build_id='b0')
+    stock['seed'] = 7
+    stock['checks'][0]['digest'] = 'c2'
+    with pytest.raises(UsageError) as caught:
+        differences(stock, patched)
+    assert caught.value.detail == 'seed: 7 and 1\nchecks: data/001'
