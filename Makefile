@@ -15,6 +15,8 @@ SHARD_OPTIONS = $(if $(N),-n '$(N)')
 CHECK_OPTIONS = $(call option,GROUP,group) $(call option,CHECK,check) $(call option,SECTION,section)
 
 BENCH_OPTIONS = $(call option,BENCH,row) $(call option,ROUNDS,rounds) $(call option,SERVER,server)
+BISECT_OPTIONS = $(TREE_OPTIONS) $(GUEST_OPTIONS) $(call option,CHECK,check) $(call option,SECTION,section) \
+	$(call option,BENCH,row) $(call option,WORSE,worse) $(call option,CONFIDENCE,confidence) $(if $(ANY),--any) $(if $(RESTART),--restart)
 BESIDE_OPTIONS = $(call option,KERNEL_B,kernel-b) $(call option,SERVER_B,server-b)
 
 .PHONY: help
@@ -66,6 +68,16 @@ bench: .venv/.ready
 .PHONY: bench-gate
 bench-gate: .venv/.ready
 	$(HARNESS) bench-gate $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(BENCH_OPTIONS) $(call option,BASE,base) $(call option,RUN,run)
+
+#: make bisect-series CHECK=uring/007   the first patch of the series that breaks a check
+.PHONY: bisect-series
+bisect-series: .venv/.ready
+	$(HARNESS) bisect-series $(BISECT_OPTIONS) $(if $(REVERSE),--reverse) $(call option,GOOD_SERIES,good-series)
+
+#: make bisect GOOD=COMMIT BAD=COMMIT KDIR=~/linux CHECK=uring/007   the first git commit that breaks it
+.PHONY: bisect
+bisect: .venv/.ready
+	$(HARNESS) bisect $(BISECT_OPTIONS) $(call option,GOOD,good) $(call option,BAD,bad)
 
 #: make vm-shell    a shell in a guest with the patched kernel and the servers at hand
 .PHONY: vm-shell
@@ -123,6 +135,12 @@ clean:
 #:   NATIVE=1   also on this machine's own kernel (root)
 #:   PROFILE=   only: where the instructions of this row go, by function
 #:   BASE=      make bench-gate: the run to compare with; RUN=results/Y: compare that one, measure nothing
+#:   GOOD= BAD= make bisect: a commit of KDIR that passes, and a later one that fails
+#:   WORSE=1%   make bisect...: with BENCH=cost/ROW, by how much it has become dearer
+#:   GOOD_SERIES= folder of the series as it was: costs are compared patch by patch
+#:   REVERSE=1  make bisect-series: drop one patch at a time; which drops heal the check?
+#:   ANY=1      make bisect...: any failure counts, not only one like that of the bad end
+#:   CONFIDENCE= make bisect...: how sure the answer must be (0.95); RESTART=1: forget an interrupted one
 #:   V=1        print each command and stream its output
 #:
 #: make itself ends with status 2 whatever fails; `python -m harness` says more by its status:

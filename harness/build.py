@@ -21,7 +21,7 @@ from pathlib import Path
 from harness import config, coverage, series, source
 from harness.command import Completed, disk_full
 from harness.config import ConfigRequest, KernelConfig
-from harness.errors import LabError, VerdictError
+from harness.errors import BuildError, LabError
 from harness.gitstore import GitStore
 from harness.image import KernelImage, build_id_of, load
 from harness.lab import Lab
@@ -189,7 +189,7 @@ def _make(lab: Lab, patched: PatchedTree, wanted: ConfigRequest, work: WorkFolde
         raise _judge(lab, patched, work, done)
 
 
-def _judge(lab: Lab, patched: PatchedTree, work: WorkFolder, done: Completed) -> VerdictError | LabError:
+def _judge(lab: Lab, patched: PatchedTree, work: WorkFolder, done: Completed) -> BuildError | LabError:
     lab.runner.require_tools(done)
     if re.search(r'Killed signal terminated program|virtual memory exhausted|Cannot allocate memory', done.output):
         return LabError('not enough memory to build', done.tail(5), 'build with fewer jobs: --jobs 1')
@@ -199,7 +199,7 @@ def _judge(lab: Lab, patched: PatchedTree, work: WorkFolder, done: Completed) ->
     blame = [_blame(lab, patched, path, line) for path, line in sorted(places)]
     where = f'the whole output is in {done.log}' if done.log else 'run with -v to see all of the output'
     first = errors[0] if errors else 'make failed'
-    return VerdictError(f'does not build: {first}', '\n'.join([*(errors or [done.tail()]), *blame]), where)
+    return BuildError(f'does not build: {first}', '\n'.join([*(errors or [done.tail()]), *blame]), where)
 
 
 def _blame(lab: Lab, patched: PatchedTree, path: str, line: int) -> str:

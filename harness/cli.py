@@ -28,6 +28,7 @@ STAGES = (
     'harness.handson',
     'harness.vmtest',
     'harness.bench.command',
+    'harness.bisect.command',
     'harness.breakages',
     'harness.adjudicate',
     'harness.report',

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.errors import UsageError, VerdictError
+from harness.errors import BuildError, UsageError
 from harness.kconfig import why_lost
 from harness.lab import Lab
 
@@ -143,7 +143,7 @@ def configure(lab: Lab, wanted: ConfigRequest, src: Path, build: Path) -> Kernel
             done = lab.runner.run(make_argv(src, build, '-s', target), env=env, stage='config', check=False)
             if done.status != 0:
                 lab.runner.require_tools(done)
-                raise VerdictError(f'make {target} fails', done.tail(), 'the Kconfig files of the tree are at fault')
+                raise BuildError(f'make {target} fails', done.tail(), 'the Kconfig files of the tree are at fault')
         if lab.dry_run:
             return KernelConfig(build / '.config', 'CONFIG', wanted.variant)
         values = read_dot_config(build / '.config')
@@ -167,7 +167,7 @@ def _demand(wanted: ConfigRequest, values: Mapping[str, str], src: Path) -> None
         bad.append(f'{wish.where}: {wish.name}={wish.value} came out as {came_out}: {why.text}')
     if bad:
         count = 'option does' if len(bad) == 1 else 'options do'
-        raise VerdictError(
+        raise BuildError(
             f'{len(bad)} requested {count} not survive olddefconfig',
             '\n'.join(bad),
             'add what is missing to the fragment, or take the line out',

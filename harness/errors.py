@@ -45,6 +45,14 @@ class VerdictError(HarnessError):
     kind = 'verdict'
 
 
+class ApplyError(VerdictError):
+    """A patch does not apply."""
+
+
+class BuildError(VerdictError):
+    """The tree cannot be configured or does not build."""
+
+
 class UsageError(HarnessError):
     """The command line asks for something that makes no sense."""
 

@@ -24,6 +24,7 @@ class KernelRequest:
     series: str | None = None  # folder, `none`, or None for the one that fits
     prefix: int | None = None
     kernel: Path | None = None
+    mend: bool = True  # leave a tree to go on in when a patch does not apply
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -53,4 +54,4 @@ def obtain(lab: Lab, request: KernelRequest) -> KernelImage:
     chosen = series.choose(lab, tree, request.series)
     if request.prefix is not None:
         chosen = chosen.prefix(request.prefix)
-    return build.build(lab, series.apply(lab, tree, chosen), request.config)
+    return build.build(lab, series.apply(lab, tree, chosen, request.mend), request.config)

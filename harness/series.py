@@ -114,8 +114,11 @@ def load(directory: Path) -> PatchSeries:
 # --- applying ------------------------------------------------------------------------------------
 
 
-def apply(lab: Lab, tree: KernelTree, series: PatchSeries) -> PatchedTree:
-    """One commit per patch on top of the base. Prefixes applied before are taken from the store."""
+def apply(lab: Lab, tree: KernelTree, series: PatchSeries, mend: bool = True) -> PatchedTree:
+    """One commit per patch on top of the base. Prefixes applied before are taken from the store.
+
+    mend: leave a tree to go on in when a patch does not apply.
+    """
     store = GitStore(tree.path, lab.runner)
     with lab.clock.stage('series'):
         commits = _known(store, tree, series)
@@ -130,7 +133,7 @@ def apply(lab: Lab, tree: KernelTree, series: PatchSeries) -> PatchedTree:
                 failed = _apply_one(store, patch, index, Path(temporary))
                 if failed is not None:
                     good = PatchedTree(tree, series.prefix(number), tuple(commits))
-                    raise series_edit.rejected(lab, good, series, failed.stderr)
+                    raise series_edit.rejected(lab, good, series, failed.stderr, mend)
                 written = store.run('write-tree', index=index, stage='series').stdout.strip() or 'TREE'
                 commits.append(_commit(store, written, parent, patch, Path(temporary)))
                 store.run('update-ref', _ref(tree, series.prefix(number + 1)), commits[-1], stage='series')

@@ -16,7 +16,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import UsageError, VerdictError
+from harness.errors import ApplyError, UsageError
 from harness.gitstore import IDENTITY, ISOLATION
 from harness.lab import Lab
 
@@ -106,13 +106,15 @@ def _install(patches: list[Path], directory: Path) -> str:
 # --- a patch that does not apply -----------------------------------------------------------------
 
 
-def rejected(lab: Lab, good: PatchedTree, series: PatchSeries, said: str) -> VerdictError:
-    """The error for a patch that does not apply, with a tree left to mend it in."""
+def rejected(lab: Lab, good: PatchedTree, series: PatchSeries, said: str, mend: bool = True) -> ApplyError:
+    """The error for a patch that does not apply; with `mend`, a tree is left to mend it in."""
     number = len(good.commits)
     patch = series.patches[number]
     which = f'patch {number + 1} of {len(series.patches)}, {patch.name}, does not apply to {good.base.version}'
     if 'No valid patches' in said:
-        return VerdictError(f'{patch.name} holds no diff', hint=f'it is {patch.path}')
+        return ApplyError(f'{patch.name} holds no diff', hint=f'it is {patch.path}')
+    if not mend:
+        return ApplyError(which, said)
     folder = _free_folder(lab, lab.build / 'reject')
     _make(lab, good, folder)
     rest = [item.path for item in series.patches[number:]]
@@ -142,7 +144,7 @@ def rejected(lab: Lab, good: PatchedTree, series: PatchSeries, said: str) -> Ver
     if _already_there(lab, folder, patch.path):
         detail += '\nthe tree has this change already'
         go_on += '\n  (SERIES=none builds the tree without the series)'
-    return VerdictError(
+    return ApplyError(
         which,
         detail,
         f'the tree before it, with what did apply and the .rej files, is in {folder}\n  cd {folder}\n'

@@ -1,0 +1,453 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Bisection but for its engine: signatures, how runs are judged, the search with made-up kernels, resuming."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from faketree import git, make_series, make_tree
+
+from harness import cli, config, series
+from harness.bisect import command, signature, subjects
+from harness.bisect.engine import Tally
+from harness.bisect.judgement import CostsMore, FailsThisWay, Word
+from harness.bisect.report import write
+from harness.bisect.search import Search, find, find_healing
+from harness.bisect.signature import Signature
+from harness.bisect.state import Observation, Outcome, State, digest
+from harness.bisect.subjects import Range, Subject
+from harness.bisect.trial import judge
+from harness.console import Event, Kind
+from harness.errors import UsageError
+from harness.kernel import KernelRequest
+from harness.lab import Lab
+from harness.runfolder import RunFolder
+from harness.series import Patch, PatchSeries
+from harness.source import SourceRequest
+from harness.verdict import CheckResult, Verdict
+
+THIS = Signature('uring/007[uring]', 'fail', ('-right', '+wrong'))
+OTHER = Signature('uring/007[uring]', 'fail', ('-right', '+something else'))
+
+
+def failed(
+    verdict: Verdict = Verdict.FAIL, reason: str = 'output differs', diff: str = '', **more: object
+) -> CheckResult:
+    return CheckResult('uring/007', 'uring', verdict, 1.0, reason, diff=diff, **more)  # type: ignore[arg-type]
+
+
+def event(fingerprint: str = 'abc123', kind: Kind = Kind.WARN) -> Event:
+    return Event(kind, 'WARNING: CPU: 1 PID: 77 at fs/fuse/dev.c:12 f+0x1/0x2', (), 0, 0, fingerprint)
+
+
+# --- signatures ----------------------------------------------------------------------------------
+
+
+def test_the_same_failure_at_another_time_has_the_same_signature() -> None:
+    head = '--- 007.out\n+++ 007.out.bad\n@@ -1 +1 @@\n'
+    one = f'{head}-pid 12 at 0xffff888001 read 4096\n+pid 12 at 0xffff888001 read 0\n x'
+    two = f'{head}-pid 991 at 0x12 read 1\n+pid 991   at 0x12 read 77\n y'
+    three = f'{head}-pid 991 at 0x12 read 1\n+killed\n y'
+    signs = [signature.of_check(failed(diff=diff)) for diff in (one, two, three)]
+    assert signs[0] == signs[1]
+    assert not signs[0].same(signs[2])
+
+
+def test_a_splat_is_known_by_its_fingerprint_wherever_it_shows() -> None:
+    crash = signature.of_check(failed(Verdict.CRASH, 'WARN: ...', '-a\n+b', events=(event(),)))
+    again = signature.of_check(failed(Verdict.CRASH, 'WARN: ...', '-a\n+c', events=(event(), event('def456'))))
+    (stray,) = signature.of_events([event()])
+    assert crash.same(again)
+    assert crash.same(stray)
+    assert not crash.same(signature.of_check(failed(Verdict.CRASH, events=(event('def456'),))))
+    assert not crash.same(signature.of_check(failed(diff='-a\n+b')))
+
+
+def test_how_far_a_hang_got_does_not_matter() -> None:
+    one, two = (failed(Verdict.HANG, 'did not end in time', diff) for diff in ('-a', '-b'))
+    assert signature.of_check(one).same(signature.of_check(two))
+
+
+def test_a_run_that_fails_says_how_and_one_with_strays_too() -> None:
+    good, bad = failed(Verdict.PASS, ''), failed(diff='-a\n+b')
+    assert judge('k', [good], []).outcome is Outcome.PASS
+    assert judge('k', [good], [event()]).outcome is Outcome.SPLAT
+    assert judge('k', [good, failed(Verdict.NOTRUN, 'no ring')], []).outcome is Outcome.NOTRUN
+    made = judge('k', [bad, failed(Verdict.NOTRUN, 'no ring')], [event()])
+    assert made.outcome is Outcome.FAIL
+    assert [sign.kind for sign in made.signatures] == ['fail', 'WARN']
+
+
+# --- judgement -----------------------------------------------------------------------------------
+
+
+def seen(kernel: str, outcome: Outcome, *signs: Signature, values: tuple[float, ...] = ()) -> Observation:
+    return Observation(kernel, outcome, signs, 'why', values, {'build': 60.0, 'boot': 10.0, 'check': 5.0})
+
+
+def test_only_the_failure_that_is_looked_for_counts() -> None:
+    criterion = FailsThisWay().learn([seen('bad', Outcome.FAIL, THIS)], [])
+    words = {
+        Word.BAD: seen('k', Outcome.FAIL, OTHER, THIS),
+        Word.GOOD: seen('k', Outcome.PASS),
+        Word.NOTHING: seen('k', Outcome.FAIL, OTHER),
+    }
+    for word, one in words.items():
+        assert criterion.word(one) is word
+    assert replace(criterion, any=True).word(seen('k', Outcome.FAIL, OTHER)) is Word.BAD
+    assert criterion.tally('k', list(words.values())) == Tally(1, 1, False)
+    assert criterion.tally('k', [seen('k', Outcome.FAIL, OTHER)] * 2).blocked
+    assert criterion.tally('k', [seen('k', Outcome.BUILD, signature.of_stage('build', 'x'))]).blocked
+    silent = seen('k', Outcome.BOOT, signature.of_stage('boot', 'x'))
+    assert criterion.tally('k', [silent]).blocked
+    assert criterion.tally('k', [silent, seen('k', Outcome.PASS)]) == Tally(0, 1, False)
+
+
+def test_what_the_good_end_splats_too_is_not_the_failure() -> None:
+    (stray,) = signature.of_events([event()])
+    criterion = FailsThisWay().learn([seen('bad', Outcome.FAIL, THIS, stray)], [seen('good', Outcome.SPLAT, stray)])
+    assert criterion.known == (THIS,)
+    assert criterion.word(seen('k', Outcome.SPLAT, stray)) is Word.GOOD
+    (new,) = signature.of_events([event('def456')])
+    assert criterion.word(seen('k', Outcome.SPLAT, new)) is Word.NOTHING
+
+
+def test_a_bad_end_that_does_not_build_is_looked_for_as_such() -> None:
+    broken = signature.of_stage('build', 'does not build: fs/fuse/dev.c:12: error: x')
+    criterion = FailsThisWay().learn([seen('bad', Outcome.BUILD, broken)], [])
+    elsewhere = signature.of_stage('build', 'does not build: fs/fuse/dev.c:99: error: x')
+    assert criterion.word(seen('k', Outcome.BUILD, elsewhere)) is Word.BAD
+    assert criterion.word(seen('k', Outcome.FAIL, OTHER)) is Word.GOOD
+    assert criterion.tally('k', [seen('k', Outcome.APPLY, signature.of_stage('apply', 'y'))]).blocked
+
+
+def test_a_kernel_that_did_boot_is_not_looked_for_as_one_that_does_not() -> None:
+    silent = seen('bad', Outcome.BOOT, signature.of_stage('boot', 'the kernel hangs'))
+    criterion = FailsThisWay().learn([silent, seen('bad', Outcome.FAIL, THIS)], [])
+    assert criterion.known == (THIS,)
+    assert criterion.word(silent) is Word.NOTHING
+    assert FailsThisWay().learn([silent], []).word(silent) is Word.BAD
+
+
+def test_costs_are_compared_with_the_reference_and_near_the_limit_say_nothing() -> None:
+    costs = {'ref': (100.0, 100.02), 'dear': (102.0, 102.0), 'same': (100.3, 100.3), 'near': (101.02,)}
+    observations = tuple(seen(key, Outcome.COST, values=values) for key, values in costs.items())
+    criterion = CostsMore(0.01, dict.fromkeys(costs, 'ref'), observations)
+    words = [criterion.word(one) for one in observations]
+    assert words == [Word.GOOD, Word.BAD, Word.GOOD, Word.NOTHING]
+    assert criterion.tally('x', [seen('x', Outcome.NOTRUN)]).blocked
+
+
+# --- the search ----------------------------------------------------------------------------------
+
+Kernel = Callable[[Subject], Observation]
+
+
+class FakeTrial:
+    """Kernels that are a function."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel = kernel
+        self.runs: list[str] = []
+        self.subject: Subject | None = None
+
+    def run(self, subject: Subject) -> Observation:
+        self.subject = subject
+        self.runs.append(subject.key)
+        return self.kernel(subject)
+
+    def up(self) -> Subject | None:
+        return self.subject
+
+    def close(self) -> None:
+        self.subject = None
+
+
+def request() -> KernelRequest:
+    return KernelRequest(SourceRequest(), config.ConfigRequest((), ''))
+
+
+def patches(folder: Path, names: Iterable[str], text: str = '') -> PatchSeries:
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for name in names:
+        (folder / name).write_text(text + name)
+        made.append(Patch(name, folder / name, digest({name: text})))
+    (folder / 'series').write_text(''.join(f'{one.name}\n' for one in made))
+    return PatchSeries(folder, tuple(made))
+
+
+@pytest.fixture
+def whole(tmp_path: Path) -> PatchSeries:
+    return patches(tmp_path / 'patches', [f'{number:04d}-p.patch' for number in range(1, 13)])
+
+
+def search(tmp_path: Path, asked: Range, kernel: Kernel, confidence: float = 0.95) -> Search:
+    return Search(asked, FakeTrial(kernel), State(tmp_path / 'state.jsonl', {}), confidence)
+
+
+def by_prefix(bad_from: int, outcomes: dict[int, Outcome] | None = None) -> Kernel:
+    """Fails from this patch on; some prefixes end otherwise."""
+
+    def kernel(subject: Subject) -> Observation:
+        number = subject.request.prefix or 0
+        outcome = (outcomes or {}).get(number)
+        if outcome is not None:
+            return seen(subject.key, outcome, OTHER)
+        return seen(subject.key, Outcome.FAIL, THIS) if number >= bad_from else seen(subject.key, Outcome.PASS)
+
+    return kernel
+
+
+def test_finds_the_patch(tmp_path: Path, whole: PatchSeries) -> None:
+    for guilty in (1, 5, 12):
+        looked = search(tmp_path / str(guilty), subjects.of_series(request(), whole), by_prefix(guilty))
+        answer = find(looked, FailsThisWay())
+        assert answer.found, answer.trouble
+        assert answer.suspects == (f'{guilty:04d}-p.patch',)
+        assert answer.probability >= 0.95
+        assert len({one.kernel for one in looked.seen}) <= 6
+
+
+def test_prefixes_that_do_not_build_are_named_when_they_hide_the_answer(tmp_path: Path, whole: PatchSeries) -> None:
+    outcomes = {5: Outcome.BUILD, 6: Outcome.FAIL}
+    looked = search(tmp_path, subjects.of_series(request(), whole), by_prefix(6, outcomes))
+    answer = find(looked, FailsThisWay())
+    assert not answer.found
+    assert [name[:4] for name in answer.suspects] == ['0005', '0006', '0007']
+    assert 'one of 3' in answer.trouble
+    assert len(answer.notes) == 2
+    assert 'does not build' in answer.notes[0]
+
+
+def test_prefixes_that_lack_what_the_check_needs(tmp_path: Path, whole: PatchSeries) -> None:
+    lacking = dict.fromkeys(range(6), Outcome.NOTRUN)
+    looked = search(tmp_path / 'late', subjects.of_series(request(), whole), by_prefix(9, lacking))
+    assert find(looked, FailsThisWay()).suspects == ('0009-p.patch',)
+    looked = search(tmp_path / 'early', subjects.of_series(request(), whole), by_prefix(3, lacking))
+    answer = find(looked, FailsThisWay())
+    assert not answer.found
+    assert answer.trouble == 'as far back as it can be tested it fails: one of the first 6 patches, or older'
+
+
+def test_a_bad_end_that_passes_blames_nobody(tmp_path: Path, whole: PatchSeries) -> None:
+    looked = search(tmp_path, subjects.of_series(request(), whole), by_prefix(99))
+    answer = find(looked, FailsThisWay())
+    assert not answer.found
+    assert answer.trouble == 'the bad end passes: 14 of 14 runs'
+    assert not answer.suspects
+
+
+def test_each_end_of_a_git_range_is_tried_first(tmp_path: Path) -> None:
+    def both(outcome: Outcome) -> tuple[bool, str]:
+        kernels = tuple(Subject(f'k{number}', f'k{number}', request()) for number in range(5))
+        line = subjects.of_series(request(), patches(tmp_path / 'p', 'abcd'))
+        asked = replace(line, subjects=kernels, series=False)
+
+        def kernel(subject: Subject) -> Observation:
+            if subject.key == 'k0':
+                return seen('k0', outcome, *([THIS] if outcome is Outcome.FAIL else []))
+            return seen(subject.key, Outcome.FAIL, THIS)
+
+        folder = tmp_path / outcome.name
+        answer = find(search(folder, asked, kernel), FailsThisWay())
+        return answer.found, answer.trouble
+
+    assert both(Outcome.FAIL) == (False, 'GOOD fails this way too')
+    assert both(Outcome.NOTRUN) == (False, 'GOOD cannot be tested: why')
+
+
+def test_another_failure_in_between_is_no_proof(tmp_path: Path, whole: PatchSeries) -> None:
+    others = dict.fromkeys((6, 7), Outcome.FAIL)  # with another signature
+    looked = search(tmp_path, subjects.of_series(request(), whole), by_prefix(10, others))
+    answer = find(looked, FailsThisWay())
+    assert answer.suspects == ('0010-p.patch',)
+
+
+def test_an_interrupted_bisection_goes_on(tmp_path: Path, whole: PatchSeries) -> None:
+    class Stopped(BaseException):
+        pass
+
+    count = 0
+
+    def stops(subject: Subject) -> Observation:
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise Stopped
+        return by_prefix(7)(subject)
+
+    asked = subjects.of_series(request(), whole)
+    with pytest.raises(Stopped):
+        find(search(tmp_path, asked, stops), FailsThisWay())
+    with (tmp_path / 'state.jsonl').open('a') as file:
+        file.write('{"kernel": "cut off')
+    again = search(tmp_path, asked, by_prefix(7))
+    assert again.resumed == 3
+    answer = find(again, FailsThisWay())
+    assert answer.suspects == ('0007-p.patch',)
+    straight = search(tmp_path / 'straight', asked, by_prefix(7))
+    find(straight, FailsThisWay())
+    assert [one.kernel for one in again.seen] == [one.kernel for one in straight.seen]
+    assert isinstance(again.trial, FakeTrial)
+    assert len(again.trial.runs) == len(again.seen) - 3
+    # Nothing is left to do for a third time.
+    third = search(tmp_path, asked, stops)
+    assert find(third, FailsThisWay()).suspects == ('0007-p.patch',)
+    assert State(tmp_path / 'state.jsonl', {}, forget=True).observations == []
+
+
+def test_the_patch_that_costs_more_than_its_counterpart(tmp_path: Path, whole: PatchSeries) -> None:
+    good = patches(tmp_path / 'good', whole.names, 'good')
+
+    def kernel(subject: Subject) -> Observation:
+        number = subject.request.prefix or 0
+        if number < 4:
+            return seen(subject.key, Outcome.NOTRUN)
+        planted = subject.request.series == str(whole.directory) and number >= 8
+        value = (100.0 - number) * (1.02 if planted else 1.0)  # each patch makes it cheaper
+        return seen(subject.key, Outcome.COST, values=(value, value * 1.0002))
+
+    looked = search(tmp_path, subjects.of_series(request(), whole, good), kernel)
+    answer = find(looked, CostsMore(0.01, {}, (), 'cost/x'))
+    assert answer.suspects == ('0008-p.patch',)
+    assert answer.found, answer.trouble
+    # Without the counterpart what the series itself does to the cost hides it.
+    alone = search(tmp_path / 'alone', subjects.of_series(request(), whole), kernel)
+    answer = find(alone, CostsMore(0.01, {}, (), 'cost/x'))
+    assert not answer.found
+    assert answer.trouble.startswith('the bad end is not dearer by 1 %')
+
+
+def test_a_cost_that_grows_in_small_steps_is_nobodys_fault(tmp_path: Path, whole: PatchSeries) -> None:
+    def kernel(subject: Subject) -> Observation:
+        value = 100.0 + 0.3 * (subject.request.prefix or 0)
+        return seen(subject.key, Outcome.COST, values=(value,))
+
+    answer = find(search(tmp_path, subjects.of_series(request(), whole), kernel), CostsMore(0.01, {}, (), 'cost/x'))
+    assert not answer.found
+    assert answer.trouble.startswith('no single one: it crosses the limit with 0004-p.patch')
+
+
+def test_dropping_one_patch_at_a_time(tmp_path: Path, whole: PatchSeries) -> None:
+    def healing(needed: set[str]) -> Kernel:
+        def kernel(subject: Subject) -> Observation:
+            assert subject.request.series is not None
+            there = set((Path(subject.request.series) / 'series').read_text().split())
+            if '0002-p.patch' not in there:
+                return seen(subject.key, Outcome.APPLY, signature.of_stage('apply', 'x'))
+            return seen(subject.key, Outcome.FAIL, THIS) if there & needed else seen(subject.key, Outcome.PASS)
+
+        return kernel
+
+    asked = subjects.of_series(request(), whole)
+    one = find_healing(search(tmp_path / '1', asked, healing({'0007-p.patch'})), FailsThisWay(), tmp_path / 'one')
+    assert one.found
+    assert one.suspects == ('0007-p.patch',)
+    assert one.notes == ('without 0002-p.patch: does not apply',)
+    both = {'0007-p.patch', '0008-p.patch'}
+    two = find_healing(search(tmp_path / '2', asked, healing(both)), FailsThisWay(), tmp_path / 'two')
+    assert not two.found
+    assert two.trouble.startswith('no single patch explains it')
+
+
+def test_the_report_has_each_step(tmp_path: Path, whole: PatchSeries) -> None:
+    from rich.console import Console
+
+    looked = search(tmp_path, subjects.of_series(request(), whole), by_prefix(5))
+    answer = find(looked, FailsThisWay())
+    write(RunFolder(tmp_path), looked, answer, 12.0, Console(file=(tmp_path / 'out').open('w'), width=200))
+    text = (tmp_path / 'bisect.txt').read_text()
+    assert 'first bad: 0005-p.patch' in text
+    assert 'uring/007[uring] fail: -right | +wrong' in text
+    raw = json.loads((tmp_path / 'bisect.json').read_text())
+    assert raw['found'] is True
+    assert raw['suspects'] == ['0005-p.patch']
+    assert sum(step['seconds']['check'] for step in raw['steps']) == 5 * len(raw['runs'])
+
+
+# --- subjects ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """first - a - merge - last, with b beside a."""
+    folder = make_tree(tmp_path / 'linux')
+    git(folder, 'init', '-q', '-b', 'main')
+    git(folder, 'add', '--all')
+    git(folder, 'commit', '-q', '-m', 'first')
+    git(folder, 'branch', 'side')
+    git(folder, 'commit', '-q', '--allow-empty', '-m', 'a')
+    git(folder, 'checkout', '-q', 'side')
+    git(folder, 'commit', '-q', '--allow-empty', '-m', 'b')
+    git(folder, 'checkout', '-q', 'main')
+    git(folder, 'merge', '-q', '--no-edit', 'side')
+    git(folder, 'commit', '-q', '--allow-empty', '-m', 'last')
+    return folder
+
+
+def test_commits_and_what_they_contain(lab: Lab, repository: Path) -> None:
+    asked = replace(request(), source=SourceRequest(kdir=repository))
+    found = subjects.of_commits(lab, asked, 'main~2^', 'main')
+    titles = [name.split(' ', 1)[1] for name in found.suspects]
+    assert sorted(titles) == ["Merge branch 'side'", 'a', 'b', 'last']
+    contained = {
+        subject.name.split(' ', 1)[1]: {title for title, there in zip(titles, row, strict=True) if there}
+        for subject, row in zip(found.subjects, found.problem.contains, strict=True)
+    }
+    assert contained['(GOOD)'] == set()
+    assert contained['a'] == {'a'}
+    assert contained['b'] == {'b'}
+    assert contained['last'] == set(titles)
+    assert found.subjects[-1].request.source.source == f'{repository}#{git(repository, "rev-parse", "main").strip()}'
+
+
+def test_ends_that_make_no_sense_are_refused(lab: Lab, repository: Path) -> None:
+    asked = replace(request(), source=SourceRequest(kdir=repository))
+    with pytest.raises(UsageError, match='not an ancestor') as caught:
+        subjects.of_commits(lab, asked, 'main', 'main~1')
+    assert 'wrong way round' in caught.value.hint
+    with pytest.raises(UsageError, match='not an ancestor') as caught:
+        subjects.of_commits(lab, asked, 'side', 'main~2')
+    assert 'common ancestor' in caught.value.hint
+    with pytest.raises(UsageError, match='no commit'):
+        subjects.of_commits(lab, asked, 'nowhere', 'main')
+    with pytest.raises(UsageError, match='same commit'):
+        subjects.of_commits(lab, asked, 'main', 'main~0')
+
+
+def test_a_series_without_one_patch(tmp_path: Path) -> None:
+    chosen = series.load(make_series(tmp_path / 'patches', 'one', 'two', 'three'))
+    found = subjects.without_each(request(), chosen, tmp_path / 'without')
+    assert [len(series.load(Path(str(subject.request.series))).patches) for subject in found] == [2, 2, 2]
+    assert found[0].name == f'without {chosen.names[2]}'
+    assert series.load(Path(str(found[0].request.series))).names == chosen.names[:2]
+
+
+# --- command line --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ('words', 'said'),
+    [
+        (['bisect-series'], 'what is broken?'),
+        (['bisect-series', '--check', 'uring/007', '--row', 'cost/meta'], 'what is broken?'),
+        (['bisect-series', '--check', 'uring/007', '--worse', '1%'], 'for a cost'),
+        (['bisect-series', '--row', 'cost/meta', '--reverse'], 'for checks'),
+        (['bisect-series', '--row', 'throughput/meta-4'], 'one row of cost/'),
+        (['bisect-series', '--check', 'uring/999'], 'no check fits'),
+        (['bisect', '--good', 'a', '--bad', 'b', '--check', 'uring/007'], 'which git tree?'),
+    ],
+)
+def test_questions_without_sense_are_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_percentages() -> None:
+    assert command._share('1%') == command._share('1') == pytest.approx(0.01)
+    assert command._share_or_percent('99%') == command._share_or_percent('0.99') == pytest.approx(0.99)
