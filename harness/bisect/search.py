@@ -332,7 +332,7 @@ def find_healing(search: Search, criterion: FailsThisWay, folder: Path) -> Answe
         sure = 0.5
         while not tally.blocked:
             sure = engine.healed(reference, tally)
-            if (tally.runs and not 1 - search.confidence < sure < search.confidence) or tally.runs >= MAX_RUNS // 10:
+            if (tally.runs and not 1 - search.confidence < sure < search.confidence) or tally.runs >= MAX_RUNS // 5:
                 break
             made = search.run(subject)
             tally = criterion.tally(subject.key, search.seen)

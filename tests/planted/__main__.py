@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""`python -m tests.planted make FOLDER`, then `python -m tests.planted run FOLDER [NAME...]`.
+"""`python -m tests.planted make FOLDER`, then `python -m tests.planted run FOLDER [NAME...] [-- OPTION...]`.
 
 `run` has each planted regression found by the command a user would give, and compares the answers.
 Exit status: 0 all right; 1 a wrong blame, or more than one that could not be told; 3 trouble.
@@ -89,7 +89,9 @@ def main() -> int:
     parser.add_argument('action', choices=('make', 'run', 'list'))
     parser.add_argument('folder', type=Path)
     parser.add_argument('names', nargs='*', metavar='NAME', help='plants to find (default: all)')
-    args, more = parser.parse_known_args()
+    words = sys.argv[1:]
+    cut = words.index('--') if '--' in words else len(words)
+    args, more = parser.parse_args(words[:cut]), words[cut + 1 :]
     folder = args.folder.absolute()
     if args.action == 'make':
         set_up_logging(0)
