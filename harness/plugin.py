@@ -196,9 +196,9 @@ class CheckFile(pytest.File):
             name = f'{CHECKS}{check.name}' if check.suite else self.nodeid
             item: CheckItem = CheckItem.from_parent(self, name=section, nodeid=f'{name}[{section}]')
             item.check = check
-            if not check.suite:
-                for group in sorted(check.groups):
-                    item.add_marker(group)
+            # Another suite's groups are not ours; only that a test is dangerous matters here too.
+            for group in sorted(check.groups if not check.suite else check.groups & {'dangerous'}):
+                item.add_marker(group)
             yield item
 
     def _parse(self) -> Check:
