@@ -78,7 +78,11 @@ class _Kernels:
         self._strays = 0  # of the present kernel's, already told
 
     def up(self) -> Subject | None:
-        return self._subject
+        keeper = self._own_keeper()
+        return self._subject if keeper is not None and keeper.current is not None else None
+
+    def _own_keeper(self) -> GuestKeeper | None:
+        return self._campaign.keeper if self._campaign is not None else None
 
     def close(self) -> None:
         campaign, self._campaign, self._subject = self._campaign, None, None
@@ -167,8 +171,7 @@ class CheckTrial(_Kernels):
         results = [campaign.run_check(item.check, item.section)[0] for item in self.items]
         keeper = campaign.keeper
         assert keeper is not None
-        bad = [result for result in results if result.bad]
-        if bad:
+        if any(result.bad for result in results) or len(keeper.strays) > self._strays:
             # The next run is to find a kernel that has not warned once already.
             keeper.discard()
         strays = self._new_strays(campaign, keeper)
@@ -206,6 +209,9 @@ class CostTrial(_Kernels):
         if keeper is not None:
             keeper.discard()
         super().close()
+
+    def _own_keeper(self) -> GuestKeeper | None:
+        return self._keeper
 
     def _run(self, subject: Subject) -> Observation:
         campaign = self._prepared(subject)

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from faketree import git, make_series, make_tree
 
 from harness import cli, config, series
-from harness.bisect import command, signature, subjects
+from harness.allowlist import AllowList
+from harness.bisect import command, signature, subjects, trial
 from harness.bisect.engine import Tally
 from harness.bisect.judgement import CostsMore, FailsThisWay, Word
 from harness.bisect.report import write
@@ -20,14 +24,18 @@ from harness.bisect.search import Search, find, find_healing
 from harness.bisect.signature import Signature
 from harness.bisect.state import Observation, Outcome, State, digest
 from harness.bisect.subjects import Range, Subject
-from harness.bisect.trial import judge
+from harness.bisect.trial import CheckTrial, Item, judge
+from harness.boot import BootError
+from harness.campaign import CampaignOptions
 from harness.console import Event, Kind
-from harness.errors import UsageError
+from harness.errors import ApplyError, BuildError, LabError, UsageError, VerdictError
+from harness.guest import GuestLostError
 from harness.kernel import KernelRequest
 from harness.lab import Lab
 from harness.runfolder import RunFolder
 from harness.series import Patch, PatchSeries
 from harness.source import SourceRequest
+from harness.speed import Speed
 from harness.verdict import CheckResult, Verdict
 
 THIS = Signature('uring/007[uring]', 'fail', ('-right', '+wrong'))
@@ -368,6 +376,113 @@ def test_the_report_has_each_step(tmp_path: Path, whole: PatchSeries) -> None:
     assert raw['found'] is True
     assert raw['suspects'] == ['0005-p.patch']
     assert sum(step['seconds']['check'] for step in raw['steps']) == 5 * len(raw['runs'])
+
+
+# --- one run -------------------------------------------------------------------------------------
+
+
+class FakeGuests:
+    """Stands for GuestKeeper."""
+
+    def __init__(self) -> None:
+        self.current: object | None = None
+        self.speed = Speed(2.0, 0.1, 0.1)
+        self.strays: list[Event] = []
+
+    def discard(self) -> None:
+        self.current = None
+
+
+class FakeCampaign:
+    """Stands for Campaign; what happens is taken from `script`, one after the other."""
+
+    script: ClassVar[list[object]] = []
+    factors: ClassVar[list[float]] = []
+    aborted: ClassVar[int] = 0
+    allow = AllowList(())
+
+    def __init__(self, lab: Lab, options: CampaignOptions, run: RunFolder) -> None:
+        self.run = run
+        self.keeper = FakeGuests()
+
+    def prepare(self) -> FakeGuests:
+        return self.keeper
+
+    def run_check(self, check: object, section: str) -> tuple[CheckResult, dict[str, object]]:
+        FakeCampaign.factors.append(self.keeper.speed.factor)
+        self.keeper.current = self
+        happens = FakeCampaign.script.pop(0)
+        if isinstance(happens, BaseException):
+            raise happens
+        if isinstance(happens, Event):
+            self.keeper.strays.append(happens)
+            happens = failed(Verdict.PASS, '')
+        assert isinstance(happens, CheckResult)
+        return happens, {}
+
+    def abort(self) -> None:
+        FakeCampaign.aborted += 1
+
+
+@pytest.fixture
+def checked(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CheckTrial]:
+    def make(*script: object) -> CheckTrial:
+        monkeypatch.setattr(trial, 'Campaign', FakeCampaign)
+        monkeypatch.setattr(FakeCampaign, 'script', list(script))
+        monkeypatch.setattr(FakeCampaign, 'factors', [])
+        monkeypatch.setattr(FakeCampaign, 'aborted', 0)
+        item = Item(SimpleNamespace(name='uring/007'), 'uring')  # type: ignore[arg-type]
+        return CheckTrial(lab, CampaignOptions(request()), RunFolder(Path(tempfile.mkdtemp(dir=tmp_path))), (item,))
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ('trouble', 'outcome'),
+    [
+        (ApplyError('patch 3 does not apply'), Outcome.APPLY),
+        (BuildError('does not build: x'), Outcome.BUILD),
+        (VerdictError('the kernel has no FUSE'), Outcome.NOTRUN),
+    ],
+)
+def test_how_far_a_kernel_gets(checked: Callable[..., CheckTrial], trouble: Exception, outcome: Outcome) -> None:
+    tried = checked(trouble)
+    made = tried.run(Subject('k', 'k', request()))
+    assert made.outcome is outcome
+    assert str(trouble) in made.detail
+    assert tried.up() is None
+
+
+def test_a_boot_is_tried_three_times_with_more_time(checked: Callable[..., CheckTrial]) -> None:
+    tried = checked(BootError('hangs'), GuestLostError('gone'), failed(Verdict.PASS, ''))
+    assert tried.run(Subject('k', 'k', request())).outcome is Outcome.PASS
+    assert FakeCampaign.factors == [2.0, 6.0, 18.0]
+    tried = checked(*[BootError('hangs')] * 3)
+    assert tried.run(Subject('k', 'k', request())).outcome is Outcome.BOOT
+
+
+def test_after_a_failure_or_a_splat_the_next_run_has_a_fresh_guest(checked: Callable[..., CheckTrial]) -> None:
+    tried = checked(failed(Verdict.PASS, ''), failed(diff='-a'), event(), failed(Verdict.PASS, ''))
+    subject = Subject('k', 'k', request())
+    outcomes, ups = [], []
+    for _ in range(4):
+        outcomes.append(tried.run(subject).outcome)
+        ups.append(tried.up() is not None)
+    assert outcomes == [Outcome.PASS, Outcome.FAIL, Outcome.SPLAT, Outcome.PASS]
+    assert ups == [True, False, False, True]
+
+
+def test_one_guest_at_a_time_and_none_is_left(checked: Callable[..., CheckTrial]) -> None:
+    tried = checked(failed(Verdict.PASS, ''), failed(Verdict.PASS, ''), KeyboardInterrupt())
+    tried.run(Subject('a', 'a', request()))
+    tried.run(Subject('b', 'b', request()))
+    assert FakeCampaign.aborted == 1
+    with pytest.raises(KeyboardInterrupt):
+        tried.run(Subject('b', 'b', request()))
+    assert FakeCampaign.aborted == 2
+    with pytest.raises(LabError):
+        checked(LabError('no QEMU')).run(Subject('a', 'a', request()))
+    assert FakeCampaign.aborted == 1
 
 
 # --- subjects ------------------------------------------------------------------------------------
