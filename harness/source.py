@@ -197,6 +197,10 @@ def _list(names: list[str] | set[str]) -> bytes:
 def _from_ref(store: GitStore, repository: str, ref: str) -> KernelTree:
     if not ref or ref.startswith('-') or repository.startswith('-'):
         raise UsageError(f'{repository}#{ref} names no git ref', hint='SOURCE=REPOSITORY#REF, as in ../linux#v6.12')
+    # A whole id is always the same commit: need not be fetched twice.
+    by_id = f'refs/imported/{ref}' if re.fullmatch(r'[0-9a-f]{40}', ref) else ''
+    if by_id and (known := store.ref(by_id)) is not None:
+        return _tree(store, known, f'{repository}#{ref}', repository)
     local = Path(repository).expanduser()
     url = str(local.resolve()) if local.exists() else repository
     done = store.run('fetch', '--quiet', '--depth=1', '--no-tags', '--no-write-fetch-head', url,
@@ -210,7 +214,10 @@ def _from_ref(store: GitStore, repository: str, ref: str) -> KernelTree:
     if store.runner.dry_run:
         return KernelTree(store.git_dir, _DRY_COMMIT, '0.0', _DRY_COMMIT.lower(), f'{repository}#{ref}', repository)
     tree = store.tree_of('refs/fetched/last')
-    return _tree(store, store.commit(tree, None, f'base tree {tree}\n'), f'{repository}#{ref}', repository)
+    commit = store.commit(tree, None, f'base tree {tree}\n')
+    if by_id:
+        store.run('update-ref', by_id, commit)
+    return _tree(store, commit, f'{repository}#{ref}', repository)
 
 
 # --- what came in --------------------------------------------------------------------------------

@@ -59,6 +59,9 @@ _XATTR = Edit(
     f'\tif (fm->{drawn(1, 4)})\n\t\treturn -EIO;\n',
 )  # fmt: skip
 
+# Chance has its say in a twentieth of the answers of usual confidence: twelve are to have no wrong one.
+_SURE = ('--confidence', '0.99')
+
 # In this order; those of the side branch start behind the third commit.
 COMMITS = (
     Commit('fuse: a word about statfs', (_remark('fs/fuse/inode.c', 'static int fuse_statfs(', 'For statfs(2)'),)),
@@ -139,9 +142,9 @@ COMMITS = (
 PLANTS = (
     # --- in commits of a git tree with a side branch and a commit that does not build
     Plant('git-plain', 'plain', ('--check', 'attr/004', '--section', 'dev'), 'fuse: send whole microseconds'),
-    Plant('git-flaky-40', 'flaky', ('--check', 'xattr/001', '--section', 'dev'),
+    Plant('git-flaky-40', 'flaky', ('--check', 'xattr/001', '--section', 'dev', *_SURE),
           'fuse: list attributes when in the mood'),
-    Plant('git-flaky-30-merged', 'flaky', ('--check', 'data/034', '--section', 'uring'),
+    Plant('git-flaky-30-merged', 'flaky', ('--check', 'data/034', '--section', 'uring', *_SURE),
           'fuse: refuse fallocate when busy'),
     Plant('git-splat', 'splat', ('--check', 'lock/005', '--section', 'dev'), 'fuse: watch out for flock'),
     Plant('git-behind-broken-build', 'plain', ('--check', 'dir/009', '--section', 'dev'),
@@ -151,7 +154,7 @@ PLANTS = (
     # --- in patches of the series
     Plant('series-plain', 'plain', ('--check', 'attr/008', '--section', 'dev'), patch=3, edits=(
         Edit('fs/fuse/inode.c', '\tstbuf->f_files   = attr->files;', '\tstbuf->f_files   = attr->ffree;'),)),
-    Plant('series-flaky-40', 'flaky', ('--check', 'data/027', '--section', 'uring'), patch=13, edits=(
+    Plant('series-flaky-40', 'flaky', ('--check', 'data/027', '--section', 'uring', *_SURE), patch=13, edits=(
         Edit('fs/fuse/ring.c', '\tfuse_ring_put_pages(rc);\n\n\terr = pin_user_pages_fast(',
              f'\tfuse_ring_put_pages(rc);\n\n\tif (rc->req->fm->{drawn(3, 4)})\n\t\treturn -EFAULT;\n\n'
              '\terr = pin_user_pages_fast('),)),

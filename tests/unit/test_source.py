@@ -139,6 +139,19 @@ def test_unknown_ref_is_usage(lab: Lab, kdir: Path) -> None:
         source.prepare(lab, SourceRequest(source=f'{kdir}#v9'))
 
 
+def test_a_commit_named_by_its_whole_id_is_fetched_once(lab: Lab, kdir: Path) -> None:
+    git(kdir, 'init', '-q')
+    git(kdir, 'add', '-A')
+    git(kdir, 'commit', '-q', '-m', 'x')
+    key = git(kdir, 'rev-parse', 'HEAD').strip()
+    request = SourceRequest(source=f'{kdir}#{key}')
+    first = source.prepare(lab, request)
+    (kdir / '.git').rename(kdir / 'gone')
+    assert source.prepare(lab, request) == first
+    with pytest.raises(UsageError):
+        source.prepare(lab, SourceRequest(source=f'{kdir}#HEAD'))
+
+
 def test_no_network_is_lab_trouble(lab: Lab) -> None:
     with pytest.raises(LabError, match='cannot fetch'):
         source.prepare(lab, SourceRequest(source='https://127.0.0.1:1/linux.git#v6.12'))
