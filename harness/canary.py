@@ -16,11 +16,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.boot import Booted, boot
+from harness.boot import Booted, GuestKilledError, boot
 from harness.console import Event, Kind
 from harness.errors import HarnessError, LabError
-from harness.guest import Guest
-from harness.keeper import GuestPlan
+from harness.guest import Guest, GuestLostError
+from harness.keeper import KILLED_LIMIT, TRIES, GuestPlan
 from harness.machine import Machine, qemu_processes
 
 log = logging.getLogger(__name__)
@@ -146,8 +146,16 @@ class CanaryRun:
     def _run(self) -> None:
         started = time.monotonic()
         try:
-            self._in_one_guest()
-            self._reboot_and_panic()
+            for left in reversed(range(TRIES)):
+                try:
+                    self._in_one_guest()
+                    self._reboot_and_panic()
+                    break
+                except HarnessError as error:
+                    if self._given_up or not left or not self._was_killed(error):
+                        raise
+                    log.warning('canaries: %s; they are run again', error.what)
+                    self._done.clear()
         except HarnessError as error:
             if not self._given_up:
                 self._error = LabError(f'the canaries could not be run: {error.what}', error.detail, error.hint)
@@ -158,6 +166,13 @@ class CanaryRun:
             for machine in self._machines:
                 machine.stop()
             self.seconds = time.monotonic() - started
+
+    def _was_killed(self, error: HarnessError) -> bool:
+        """Whether somebody else killed the guest that was in use."""
+        if isinstance(error, GuestKilledError):
+            return True
+        machine = self._machines[-1] if self._machines else None
+        return machine is not None and machine.wait(lambda: bool(machine.killed), KILLED_LIMIT)
 
     @property
     def _factor(self) -> float:
@@ -286,6 +301,8 @@ class CanaryRun:
             if machine.alive and machine.parser.open_kinds:
                 machine.drain(quiet=0.1, limit=1.0)
             elif not machine.alive:
+                if machine.killed and kind is not Kind.GONE:
+                    raise GuestLostError(machine.killed)
                 return found()
         return found()
 

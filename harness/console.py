@@ -109,7 +109,7 @@ _STARTS: tuple[tuple[Kind, re.Pattern[str]], ...] = tuple(
         (Kind.LOCKDEP, r'WARNING: .{0,60}still has locks held'),
         (Kind.LOCKDEP, r'BUG: (?:Invalid wait context|.{0,60}still has locks held|MAX_LOCK)'),
         (Kind.LOCKDEP, r'INFO: (?:possible recursive locking|trying to register non-static key)'),
-        (Kind.LIST, r'(?:list_add|list_del|slab|hlist_\w+) corruption\b'),
+        (Kind.LIST, r'(?:list_add|list_del|slab|hlist_\w{1,40}) corruption\b'),
         (Kind.LIST, r'corrupted list in '),
         (Kind.REFCOUNT, r'refcount_t: '),
         (Kind.BAD_PAGE, r'BUG: Bad (?:page|rss-counter)'),
@@ -149,7 +149,8 @@ _INNER = re.compile(r'(?<=\S)(?=\[\s{0,5}\d{1,9}\.\d{6}\](?:\[\s*[TC]\d+\])?\s)'
 _ANSI = re.compile(rb'\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])')
 _MARK = re.compile(r'fuse-lab: check (\S+) section (\S+) (begin|end)\b')
 _BANNER = re.compile(r'^Linux version \d+\.\d+')
-_FRAME = re.compile(r'(\?\s+)?([A-Za-z_][\w.$]*)\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[(\w+))?')
+# Bounded: a search for a name of any length takes quadratic time in junk.
+_FRAME = re.compile(r'(\?\s{1,8})?\b([A-Za-z_][\w.$]{0,150})\+0x[0-9a-f]{1,16}/0x[0-9a-f]{1,16}')
 _CUT = '[ cut here ]'
 _RULE = re.compile(r'^={20,}$')
 _ENDS = re.compile(r'---\[ end (?:trace|Kernel panic)|^\s*</TASK>$|^={20,}$')
@@ -350,21 +351,21 @@ class Parser:
         owner = next((r for r in reversed(self._open) if r.caller == caller), None)
         if owner is None and self._open and not caller:
             owner = self._open[-1]
+        if not self._open:
+            return events
+        inside = bool(_BODY.search(text))
         if owner is not None:
-            events += self._body(owner, text, end)
+            events += self._body(owner, text, end, inside)
         for report in [r for r in self._open if r is not owner]:
             # Others are not waited for without end.
-            report.quiet += not _BODY.search(text)
+            report.quiet += not inside
             if report.quiet > 20 * QUIET_LINES:
                 events += self._finish(report)
         return events
 
-    def _body(self, report: _Report, text: str, end: int) -> list[Event]:
-        if _BODY.search(text) or not report.traced:
-            report.quiet = 0 if _BODY.search(text) else report.quiet + 1
-        else:
-            report.quiet += 1
-        if report.ended and not _BODY.search(text):
+    def _body(self, report: _Report, text: str, end: int, inside: bool) -> list[Event]:
+        report.quiet = 0 if inside else report.quiet + 1
+        if report.ended and not inside:
             return self._finish(report)
         if report.quiet > (QUIET_LINES if report.traced else 3 * QUIET_LINES):
             return self._finish(report)

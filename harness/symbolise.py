@@ -12,7 +12,9 @@ from pathlib import Path
 
 log = logging.getLogger(__name__)
 
-_PLACE = re.compile(r'(?P<name>[A-Za-z_][\w.$]*)\+0x(?P<offset>[0-9a-f]+)/0x[0-9a-f]+(?: \[(?P<module>\w+)[^\]]*\])?')
+_PLACE = re.compile(
+    r'\b(?P<name>[A-Za-z_][\w.$]{0,150})\+0x(?P<offset>[0-9a-f]+)/0x[0-9a-f]+(?: \[(?P<module>\w+)[^\]]{0,80}\])?'
+)
 _TIME_LIMIT = 60.0  # seconds for one call of nm or addr2line
 
 

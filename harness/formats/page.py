@@ -27,7 +27,7 @@ MAX_LINES = 250  # of one file
 MAX_EVIDENCE = 16 << 20  # characters of all files; a browser has to hold the page
 SLOWEST = 15
 _HERE = Path(__file__).resolve().parent
-_FRAME = re.compile(r'[\w.]+\+0x[0-9a-f]+/0x[0-9a-f]+')
+_FRAME = re.compile(r'\w\+0x[0-9a-f]+/0x[0-9a-f]+')
 _OURS = re.compile(r'\bfuse_\w+|\bfs/fuse/')
 
 
