@@ -23,6 +23,7 @@ from harness.check import SECTIONS, Check
 from harness.console import Event
 from harness.errors import HarnessError, LabError
 from harness.execute import excerpt, run_check
+from harness.formats.summary import LAB
 from harness.guest import Guest
 from harness.image import KernelImage
 from harness.keeper import TRIES, GuestKeeper, GuestPlan
@@ -35,10 +36,11 @@ from harness.results import RunFacts
 from harness.runfolder import RunFolder
 from harness.speed import Speed
 from harness.symbolise import Symboliser
-from harness.verdict import BAD, LAB, CheckResult, Verdict
+from harness.verdict import BAD, CheckResult, Verdict
 
 log = logging.getLogger(__name__)
 
+SHOWN_EVENTS = 20  # of a check, with their traces; the console log has all
 ALLOW_LIST = Path('tests') / 'console-allow.toml'
 
 
@@ -170,7 +172,7 @@ class Campaign:
                 result = replace(result, reason=reason)
                 break
             log.warning('%s[%s]: %s; it is run again in a fresh guest', check.name, section, result.killed)
-        excuse = entries.excuse(check.name, result.verdict)
+        excuse = None if result.killed else entries.excuse(check.name, result.verdict)
         result = replace(result, known=excuse.reason if excuse else '')
         self.failed = self.failed or result.bad
         entry = self._record(check, result)
@@ -203,7 +205,7 @@ class Campaign:
             keep('diff', 'diff', result.diff and result.diff + '\n')
             keep('stderr', 'stderr', result.stderr)
             keep('hang', 'hang', result.forensics)
-            keep('console', 'console', excerpt(self.symbolised(result.events), 400))
+            keep('console', 'console', excerpt(self.symbolised(result.events[:SHOWN_EVENTS]), 400))
         repeat = repeat_command(self.options, check.name, result.section)
         return results.check_dict(result, files, repeat, check.digest())
 

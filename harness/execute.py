@@ -32,6 +32,7 @@ RUN_CHECK = '/lab/guest/run-check --section {section} --check {name} --seed {see
 # What the host's environment says to checks: how long those that find things by chance go on.
 FOR_CHECKS = 'FUZZ_'
 _WAITING = 'for f in /sys/fs/fuse/connections/*/waiting; do [ -f $f ] && echo $f: $(cat $f) requests; done; true'
+MAX_OUTPUT = 4 << 20  # bytes judged and kept of a check's output
 _ABORT = 'for f in /sys/fs/fuse/connections/*/abort; do [ -f $f ] && echo 1 >$f; done'
 
 
@@ -112,14 +113,16 @@ def _attempt(guest: Guest, check: Check, section: str, seed: int, limit: float, 
             forensics += _after_abort(guest, running, factor)
             output = running.so_far()
         return Evidence(
-            output.stdout,
+            output.stdout[:MAX_OUTPUT],
             output.stderr.decode('utf-8', 'replace'),
             timed_out=output.timed_out or bool(forensics),
             forensics=forensics,
         )
     except GuestLostError as error:
         output = running.so_far()
-        return Evidence(output.stdout, output.stderr.decode('utf-8', 'replace'), lost=f'{error.what}: {error.detail}')
+        return Evidence(
+            output.stdout[:MAX_OUTPUT], output.stderr.decode('utf-8', 'replace'), lost=f'{error.what}: {error.detail}'
+        )
     finally:
         running.close()
 

@@ -29,6 +29,9 @@ logging.getLogger('paramiko').addHandler(logging.NullHandler())
 logging.getLogger('paramiko').propagate = False
 
 _UNSEEN = 66  # our own exit status: the guest does not see the host's file
+# Bytes kept of what a command prints. Of stderr the end: run-check's report is its last line.
+MAX_STDOUT = 64 << 20
+MAX_STDERR = 1 << 20
 CONNECT_LIMIT = 20.0  # seconds at unit speed for the ssh handshake
 
 
@@ -233,10 +236,11 @@ def _finished(channel: paramiko.Channel, out: bytearray, err: bytearray) -> bool
     while moved:
         moved = False
         if channel.recv_ready():
-            out += channel.recv(1 << 16)
+            out += channel.recv(1 << 16)[: max(0, MAX_STDOUT - len(out))]
             moved = True
         if channel.recv_stderr_ready():
             err += channel.recv_stderr(1 << 16)
+            del err[: max(0, len(err) - MAX_STDERR)]
             moved = True
     ended = channel.exit_status_ready() and channel.eof_received
     return bool(ended or channel.closed) and not channel.recv_ready() and not channel.recv_stderr_ready()

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 # Checkers that look at every memory access also need memory to note it down.
 MEMORY_MB = {'': 1024, 'kasan': 2048, 'kcsan': 2048, 'kmemleak': 1536}
 KILLED_LIMIT = 2.0  # seconds from the end of the connection to that of QEMU
+MAX_STRAYS = 200  # kept of a run; one is enough to fail it
 TRIES = 3  # of a guest, and of a check, that somebody kills from outside
 
 
@@ -126,8 +127,8 @@ class GuestKeeper:
                 mine.append(event)
             elif event.kind is Kind.GONE and guest.machine.killed:
                 log.warning('guest %s: %s', guest.booted.spec.directory.name, event.line)
-            else:
-                self.strays.append(event)
+            elif len(self.strays) < MAX_STRAYS:
+                self.strays.append(replace(event, trace=()))
         return tuple(mine)
 
     def _survivor(self) -> Guest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import logging
 import os
 import signal
 import threading
@@ -12,6 +13,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -21,6 +23,8 @@ from harness.console import Event, Kind, Parser
 from harness.errors import LabError
 from harness.qmp import Monitor
 
+log = logging.getLogger(__name__)
+
 # What the reader looks for in the raw bytes; the time of each is kept.
 KERNEL = b'Linux version '
 UP = b'fuse-lab: guest up'
@@ -28,8 +32,10 @@ FAILED = b'fuse-lab: guest start-up failed: '
 _MILESTONES = (KERNEL, UP, FAILED)
 _CARRY = max(len(text) for text in _MILESTONES) - 1
 
-MAX_LOG = 256 << 20  # bytes of console kept on disk; a kernel that prints without end is parsed on
+MAX_LOG = 64 << 20  # bytes of console kept on disk; a kernel that prints without end is parsed on
+KEPT_TAIL = 32 << 10  # bytes at the console's end, which a log that was cut ends with too
 MAX_EVENTS = 2000
+MAX_TRACES = 8 << 20  # characters of all events' traces; later events come without
 REAP_LIMIT = 2.0  # seconds from the console's end to that of virtme-run
 # What QEMU does not send itself: the OOM killer, a time limit of the CI, a person. Its own bugs
 # end with SIGABRT or SIGSEGV, and those a guest can provoke.
@@ -54,6 +60,7 @@ class Machine:
         self._stopping = False
         self._over = False
         self._tail = b''
+        self._traces = 0
         self._changed = threading.Condition()
         try:
             self._log: IO[bytes] | None = log.open('wb')
@@ -176,15 +183,9 @@ class Machine:
                 for text in _MILESTONES:
                     if text not in self.milestones and text in window:
                         self.milestones[text] = now
-                self._tail = (self._tail + data)[-32768:]
+                self._tail = (self._tail + data)[-KEPT_TAIL:]
                 self.last_output = now
-                if self._log is not None and self.parser.offset < MAX_LOG:
-                    try:
-                        self._log.write(data)
-                        self._log.flush()
-                    except OSError:
-                        self._log.close()  # full disk: what was read is still judged
-                        self._log = None
+                self._write(data)
                 self._keep(self.parser.feed(data))
                 self._changed.notify_all()
         # QEMU's last event says how it ended; the console only that it did.
@@ -194,6 +195,9 @@ class Machine:
         with self._changed:
             kind, line = (None, '') if self._stopping else self._ending(status)
             self._keep(self.parser.close(kind, line))
+            if self.parser.offset > MAX_LOG + KEPT_TAIL:
+                left_out = (self.parser.offset - MAX_LOG - KEPT_TAIL) / 2**20
+                self._append(b'\n... %.1f MiB left out; the end:\n' % left_out + self._tail)
             if self._log is not None:
                 self._log.close()
             self._over = True
@@ -239,8 +243,32 @@ class Machine:
             return Kind.GONE, f'QEMU ended ({shutdown.reason})'
         return Kind.GONE, f'QEMU crashed: {_signal_name(number)}' if number else 'QEMU ended without a word'
 
+    def _write(self, data: bytes) -> None:
+        """To the log, as long as that is not too long."""
+        room = MAX_LOG - self.parser.offset
+        if room > 0:
+            self._append(data[:room])
+            if room <= len(data):
+                what = f'console log cut after {MAX_LOG / 2**20:g} MiB; events are still read'
+                self._append(f'\n... {what}\n'.encode())
+                log.warning('%s: %s', self.log, what)
+
+    def _append(self, data: bytes) -> None:
+        if self._log is None:
+            return
+        try:
+            self._log.write(data)
+            self._log.flush()
+        except OSError as error:
+            log.warning('%s is not complete: %s; events are still read', self.log, error)
+            with suppress(OSError):
+                self._log.close()  # it may want to write what is left
+            self._log = None
+
     def _keep(self, events: list[Event]) -> None:
-        self.events += events[: max(0, MAX_EVENTS - len(self.events))]
+        for event in events[: max(0, MAX_EVENTS - len(self.events))]:
+            self._traces += sum(map(len, event.trace))
+            self.events.append(event if self._traces <= MAX_TRACES else replace(event, trace=()))
 
 
 def stop_all() -> None:

@@ -24,13 +24,13 @@ from harness.cli import explain
 from harness.command import Runner
 from harness.errors import EXIT_INTERRUPTED, EXIT_LAB, EXIT_PASS, EXIT_VERDICT, HarnessError, UsageError
 from harness.formats import evidence
-from harness.formats.summary import is_bad
+from harness.formats.summary import LAB, is_bad
 from harness.image import KernelImage
 from harness.keeper import memory_for
 from harness.lab import Lab
 from harness.progress import Progress
 from harness.shard import Controller, Worker
-from harness.verdict import LAB, CheckResult, Verdict
+from harness.verdict import CheckResult, Verdict
 
 CAMPAIGN = pytest.StashKey[Campaign]()
 TROUBLE = pytest.StashKey[HarnessError]()

@@ -17,7 +17,7 @@ from rich.text import Text
 from harness import formats, results
 from harness.errors import LabError, UsageError
 from harness.formats import evidence, schema
-from harness.formats.summary import is_bad
+from harness.formats.summary import again, is_bad
 from harness.lab import Lab
 
 COLOURS = {'pass': 'green', 'fail': 'red', 'crash': 'bold red', 'hang': 'bold magenta', 'notrun': 'yellow'}
@@ -35,6 +35,8 @@ def render(table: dict[str, Any], folder: Path, console: Console) -> None:
             _failure(check, folder, console)
     _notrun(checks, console)
     _known(checks, table.get('stale_known', []), console)
+    for text in again(table):
+        _say(console, Text(text, 'yellow'))
     for event in table.get('stray_events', []):
         text = f'console, outside of any check ({event["where"]}): {event["kind"]}: {event["line"]}'
         _say(console, Text(text, 'red'))
@@ -201,7 +203,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         'run', nargs='?', type=Path, metavar='FOLDER', help='results folder of the run (default: results/latest)'
     )
     parser.add_argument(
-        '--format', choices=('text', 'html', 'junit', 'ktap', 'kcidb'), default='text', help='default: text'
+        '--format', choices=('text', 'html', 'junit', 'ktap', 'kcidb', 'github'), default='text', help='default: text'
     )
     parser.add_argument('--output', type=Path, metavar='FILE', help='write it there instead of printing it')
     parser.add_argument('--origin', metavar='NAME', help='of KCIDB: who submits (default fuse_lab)')

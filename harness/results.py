@@ -27,6 +27,7 @@ from harness.speed import Speed
 from harness.verdict import CheckResult
 
 MAX_SIZE = 256 << 20  # bytes; no run comes near it, and the whole file has to be held
+MAX_EVENTS = 50  # of one check; its reason says how many there were
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,9 @@ def check_dict(result: CheckResult, files: Mapping[str, str], repeat: str, diges
         'guest': result.guest,
         'events': [
             {'kind': str(event.kind), 'line': event.line, 'fingerprint': event.fingerprint, 'after': event.after}
-            for event in result.events
+            for event in result.events[:MAX_EVENTS]
         ],
-        'excused': [event.line for event in result.excused],
+        'excused': [event.line for event in result.excused[:MAX_EVENTS]],
         'files': dict(files),
         'repeat': repeat,
         'digest': digest,

@@ -28,12 +28,13 @@ from xdist.scheduler import LoadScheduling
 
 from harness.campaign import Campaign, CampaignOptions, Prepared, repeat_command
 from harness.errors import HarnessError, LabError
+from harness.formats.summary import LAB
 from harness.keeper import TRIES
 from harness.lab import Lab
 from harness.machine import die_with_parent
 from harness.results import check_dict
 from harness.runfolder import RunFolder
-from harness.verdict import LAB, CheckResult, Verdict
+from harness.verdict import CheckResult, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +67,9 @@ class Worker:
     @pytest.hookimpl(tryfirst=True)
     def pytest_collection_finish(self, session: pytest.Session) -> None:
         items = {
-            item.nodeid: [item.key, item.get_closest_marker('dangerous') is not None]
+            item.nodeid: [item.key, 'dangerous' in item.check.groups]
             for item in session.items
-            if hasattr(item, 'key')
+            if hasattr(item, 'key') and hasattr(item, 'check')
         }
         if items:
             _publish(self._place / _ITEMS, json.dumps(items).encode())

@@ -15,6 +15,8 @@ from harness.check import Check
 from harness.console import Event, Kind
 
 MAX_DIFF = 200  # lines kept of a diff
+MAX_COMPARED = 20_000  # lines of output looked at for it
+MAX_WIDTH = 2000  # characters of one of them
 
 
 class Verdict(enum.StrEnum):
@@ -26,9 +28,6 @@ class Verdict(enum.StrEnum):
     CRASH = 'crash'
     HANG = 'hang'
 
-
-# Before the reason of a bad verdict that says nothing of the kernel.
-LAB = 'lab trouble: '
 
 # What bad verdicts look like to the user; the worst first.
 BAD = (Verdict.CRASH, Verdict.HANG, Verdict.FAIL)
@@ -108,7 +107,7 @@ def compare(name: str, golden: bytes, output: bytes) -> str:
     if golden == output:
         return ''
     want = golden.decode('utf-8', 'backslashreplace').splitlines()
-    have = output.decode('utf-8', 'backslashreplace').splitlines()
+    have = [line[:MAX_WIDTH] for line in output.decode('utf-8', 'backslashreplace').splitlines()[:MAX_COMPARED]]
     lines = list(difflib.unified_diff(want, have, f'{name}.out', f'{name}.out.bad', lineterm='', n=2))
     if not lines:
         return f'--- {name}.out\n+++ {name}.out.bad\nthe same lines; only the end of the last line differs'

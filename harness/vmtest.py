@@ -71,7 +71,8 @@ def _guests(text: str) -> int:
 
 def _command(args: argparse.Namespace, lab: Lab) -> int:
     if args.guests == AUTO:
-        args.guests = capacity.guests(args.cpus, args.memory or memory_for(args.variant or ''))
+        usual = xfstests.MEMORY_MB if args.stage == 'xfstests' else memory_for(args.variant or '')
+        args.guests = capacity.guests(args.cpus, args.memory or usual)
     if args.guests and args.keep_guest:
         raise UsageError('--keep-guest is for one guest in this process', hint='leave out -n')
     options = options_of(lab, args)

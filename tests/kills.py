@@ -23,6 +23,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -93,13 +94,10 @@ class Killer:
 
 def descendants(pid: int, parents: tuple[int, ...] = ()) -> list[tuple[int, tuple[int, ...]]]:
     found = []
-    for task in Path(f'/proc/{pid}/task').glob('*/children'):
-        try:
-            children = [int(word) for word in task.read_text().split()]
-        except OSError:
-            continue
-        for child in children:
-            found += [(child, (*parents, pid)), *descendants(child, (*parents, pid))]
+    with suppress(OSError):  # it may end meanwhile
+        for task in list(Path(f'/proc/{pid}/task').iterdir()):
+            for word in (task / 'children').read_text().split():
+                found += [(int(word), (*parents, pid)), *descendants(int(word), (*parents, pid))]
     return found
 
 

@@ -15,9 +15,10 @@ log = logging.getLogger(__name__)
 
 def render(name: str, table: dict[str, Any], folder: Path, **options: Any) -> str:
     """A run in another format. Each is loaded only when it is asked for: some take libraries with them."""
-    from harness.formats import junit, kcidb, ktap, page  # noqa: PLC0415
+    from harness.formats import github, junit, kcidb, ktap, page  # noqa: PLC0415
 
     formats: dict[str, Callable[..., str]] = {
+        'github': github.render,
         'html': page.render,
         'junit': junit.render,
         'kcidb': kcidb.render,

@@ -81,6 +81,7 @@ def _case(suite: ElementTree.Element, check: dict[str, Any], folder: Path) -> No
         time=f'{check["seconds"]:.3f}',
     )
     values = {'section': check['section'], 'verdict': check['verdict'], 'proof': check['proof']}
+    values |= {'attempts': len(check['attempts']) + 1} if check.get('attempts') else {}
     _properties(case, {**values, **check['counters']})
     reason = evidence.printable(check['reason'])
     if check['verdict'] == 'notrun':

@@ -157,7 +157,10 @@ def _reason(check: dict[str, Any]) -> str:
     reason = str(check['reason'])
     if check.get('known'):
         reason = f'known failure: {check["known"]} ({reason})'
-    return f'{reason} [{check["adjudication"]["text"]}]' if check.get('adjudication') else reason
+    if check.get('adjudication'):
+        reason = f'{reason} [{check["adjudication"]["text"]}]'
+    before = '; '.join(f'{attempt["reason"]} ({attempt["guest"]})' for attempt in check.get('attempts') or [])
+    return f'{reason} attempts before: {before}'.lstrip() if before else reason
 
 
 def _evidence(check: dict[str, Any], folder: Path, left: int) -> list[Evidence]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
+LAB = 'lab trouble: '  # before the reason of a bad verdict that says nothing of the kernel
 BAD = ('fail', 'hang', 'crash')  # the worst last
 INCOMPLETE = {None: 'it is not over', 2: 'it was not used rightly', 3: 'the lab was in trouble', 130: 'interrupted'}
 
@@ -12,6 +13,17 @@ INCOMPLETE = {None: 'it is not over', 2: 'it was not used rightly', 3: 'the lab 
 def is_bad(check: dict[str, Any]) -> bool:
     """Fails the run: not so what is known to fail."""
     return check['verdict'] in BAD and not check.get('known')
+
+
+def again(table: dict[str, Any]) -> list[str]:
+    """Checks that had to be run more than once, and why."""
+    found = []
+    for check in table['checks']:
+        attempts = check.get('attempts') or []
+        times = len(attempts) + (not check['reason'].startswith(LAB))
+        if attempts:
+            found.append(f'{check["name"]}[{check["section"]}] was run {times} times: {attempts[-1]["reason"]}')
+    return found
 
 
 def sections(table: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:

@@ -424,3 +424,52 @@ def test_console_of_a_gigabyte(tmp_path: Path, filler: bytes) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 64 << 10, f'{done.stdout} KiB more for an excerpt'
+
+
+def hit(tmp_path: Path) -> dict[str, Any]:
+    """A run in which one check was run again, and one lost its guest each time."""
+    table = run_of(tmp_path / 'results', 'run-1', ('data/001', 'dev', 'pass'), ('data/002', 'dev', 'crash'), status=3)
+    attempt = {'reason': 'QEMU was killed: SIGKILL', 'guest': 'gw0checks-1', 'seconds': 0.5}
+    table['checks'][0]['attempts'] = [attempt]
+    table['checks'][1] |= {'attempts': [attempt] * 3, 'reason': 'lab trouble: its guest was killed 3 times'}
+    table['problem'] = 'lab trouble: 1 checks lost their guest'
+    results.write(results.RunFolder(tmp_path / 'results' / 'run-1'), table)
+    return results.read(tmp_path / 'results' / 'run-1')
+
+
+def test_attempts_are_shown(tmp_path: Path) -> None:
+    table, folder = hit(tmp_path), tmp_path / 'results' / 'run-1'
+    text = report.render_plain(table, folder)
+    assert 'data/001[dev] was run 2 times: QEMU was killed: SIGKILL' in text
+    assert 'data/002[dev] was run 3 times: QEMU was killed: SIGKILL' in text
+    assert 'attempts before: QEMU was killed: SIGKILL (gw0checks-1)' in formats.render('html', table, folder)
+    assert '<property name="attempts" value="2"' in formats.render('junit', table, folder)
+    kcidb.validate(kcidb.convert(table, folder))
+
+
+def test_annotations_of_github(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('GITHUB_WORKSPACE', str(REPOSITORY.parent))
+    table, folder = mixed(tmp_path), tmp_path / 'results' / 'run-1'
+    lines = formats.render('github', table, folder).splitlines()
+    place = f'file={REPOSITORY.name}/tests/checks/data/001,line=1,'
+    assert lines[0].startswith(f'::error {place}title=fail%3A data/001[uring]::')
+    # The whole diff in one line, and nothing of it is a command of its own.
+    assert '%0A-wanted%0A+<script>' in lines[0]
+    assert '%0Arepeat: make vm-test CHECK=data/001' in lines[0]
+    assert len(lines) == 3
+    assert all(re.match(r'::(error|warning) [^:\r\n]+::[^\r\n]*$', line) for line in lines)
+    assert 'password' not in ''.join(lines)
+    monkeypatch.delenv('GITHUB_WORKSPACE')
+    assert 'file=' not in formats.render('github', table, folder)
+
+
+def test_github_takes_ten_errors_of_a_step(tmp_path: Path) -> None:
+    checks = [(f'data/{number:03}', 'dev', 'fail') for number in range(40)]
+    table = run_of(tmp_path / 'results', 'run-1', *checks, status=1, problem='100 % of it')
+    lines = formats.render('github', table, tmp_path / 'results' / 'run-1').splitlines()
+    assert len(lines) == 10
+    assert 'title=32 more failures::data/008[dev] ' in lines[-2]
+    assert lines[-1] == '::error title=fuse-lab::100 %25 of it'
+    assert formats.render('github', run_of(tmp_path / 'results', 'run-2', ('data/001', 'dev', 'pass')), tmp_path) == ''
+    hit_lines = formats.render('github', hit(tmp_path), tmp_path).splitlines()
+    assert hit_lines[-2].startswith('::warning title=fuse-lab::data/001[dev] was run 2 times')
