@@ -94,12 +94,15 @@ vm-gdb: .venv/.ready
 kernel: .venv/.ready
 	$(HARNESS) build $(TREE_OPTIONS)
 
-#: make lint        style and types of the harness
+#: make lint        style and types of the harness, and the CI examples
 .PHONY: lint
 lint: .venv/.ready-dev
 	.venv/bin/ruff check harness tests/unit
 	.venv/bin/ruff format --check harness tests/unit
 	.venv/bin/mypy --strict harness
+	.venv/bin/check-jsonschema --builtin-schema vendor.github-workflows examples/ci/github-actions.yml
+	.venv/bin/check-jsonschema --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci examples/ci/gitlab-ci.yml
+	.venv/bin/yamllint --strict -c examples/ci/.yamllint examples/ci
 
 #: make setup       system packages and libraries; the targets above do it by themselves
 .PHONY: setup
