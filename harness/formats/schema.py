@@ -26,6 +26,7 @@ from typing import (
 from typing import is_typeddict as _is_table
 
 FORMAT = 1
+MAX_NUMBER = 1 << 63  # what SQLite and other programs can hold
 MAX_PROBLEMS = 5  # told of one file; the first says enough
 
 VerdictName = Literal['pass', 'fail', 'notrun', 'crash', 'hang']
@@ -258,9 +259,10 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is Literal:
         return value in args
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        # A whole number first: one of hundreds of digits is no float at all.
+        return _fits(value, int) or (isinstance(value, float) and math.isfinite(value))
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < MAX_NUMBER
     return kind is Any or isinstance(value, dict if _is_table(kind) else origin or kind)
 
 

@@ -473,3 +473,15 @@ def test_github_takes_ten_errors_of_a_step(tmp_path: Path) -> None:
     assert formats.render('github', run_of(tmp_path / 'results', 'run-2', ('data/001', 'dev', 'pass')), tmp_path) == ''
     hit_lines = formats.render('github', hit(tmp_path), tmp_path).splitlines()
     assert hit_lines[-2].startswith('::warning title=fuse-lab::data/001[dev] was run 2 times')
+
+
+@pytest.mark.parametrize('place', [('status',), ('cpus',), ('checks', 0, 'seconds'), ('guest_speed', 'factor')])
+def test_numbers_that_no_other_program_can_hold(tmp_path: Path, place: tuple[Any, ...]) -> None:
+    for value in (10**400, -(10**30), 1 << 63):
+        table = at = mixed(tmp_path)
+        for step in place[:-1]:
+            at = at[step]
+        at[place[-1]] = value
+        (tmp_path / 'results.json').write_text(json.dumps(table))
+        with pytest.raises(UsageError, match='not as results of this harness are'):
+            results.read(tmp_path)
