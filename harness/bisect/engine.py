@@ -151,10 +151,6 @@ class Belief:
             found.append(Suspicion(suspects, len(suspects) < len(members), probability))
         return sorted(found, key=lambda suspicion: -suspicion.probability)
 
-    def share(self) -> float:
-        """Expected share of runs in which a kernel that has the failure shows it."""
-        return float(self._joint.sum(axis=0) @ np.append(_SHARES, CERTAIN))
-
     def choose(self, costs: Costs, distance: Floats | None = None) -> int | None:
         """The kernel to run next; None when none would tell anything.
 

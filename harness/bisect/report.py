@@ -31,7 +31,7 @@ class Answer:
     criterion: Criterion
     suspects: tuple[str, ...] = ()  # the guilty one, or those that cannot be told apart
     probability: float = 0.0
-    share: float | None = None  # of runs in which a kernel that has the failure shows it
+    shown: tuple[int, int] | None = None  # runs that showed it, of all those of kernels that have it
     notes: tuple[str, ...] = ()
     reverse: bool = False
 
@@ -90,8 +90,8 @@ def text(answer: Answer) -> str:
         lines.append(f'confidence: {answer.probability:.3f}')
     if answer.criterion.text:
         lines.append(f'looked for: {answer.criterion.text}')
-    if answer.share is not None:
-        lines.append(f'a kernel that has it shows it in about {100 * answer.share:.0f} % of the runs')
+    if answer.shown is not None:
+        lines.append(f'shown in {answer.shown[0]} of {answer.shown[1]} runs of kernels that have it')
     lines += [f'note: {line}' for line in answer.notes]
     lines.append(f'assumed: {_assumed(answer)}')
     return '\n'.join(lines)
@@ -141,7 +141,7 @@ def as_dict(search: Search, answer: Answer, made: list[Step], seconds: float) ->
         'confidence': search.confidence,
         'trouble': answer.trouble,
         'looked_for': answer.criterion.text,
-        'share': round(answer.share, 3) if answer.share is not None else None,
+        'shown': answer.shown,
         'notes': list(answer.notes),
         'assumed': _assumed(answer),
         'steps': [

@@ -86,12 +86,12 @@ def find(search: Search, criterion: Criterion) -> Answer:
         belief = Belief(search.range.problem, tallies, certain)
         best = belief.suspicions()[0]
         if best.probability >= search.confidence:
-            return _conclude(search, criterion, tallies, best, belief)
+            return _conclude(search, criterion, tallies, best)
         number = None
         if len(search.seen) < MAX_RUNS:
             number = belief.choose(search.costs(), search.range.distance)
         if number is None:
-            return _conclude(search, criterion, tallies, best, belief)
+            return _conclude(search, criterion, tallies, best)
         subject = search.range.subjects[number]
         made = _step(search, criterion, subject)
         _tell(search, criterion, subject, made, _guess(search, best))
@@ -233,9 +233,7 @@ def _tallies(search: Search, criterion: Criterion) -> list[Tally]:
     return tallies
 
 
-def _conclude(
-    search: Search, criterion: Criterion, tallies: Sequence[Tally], best: Suspicion, belief: Belief
-) -> Answer:
+def _conclude(search: Search, criterion: Criterion, tallies: Sequence[Tally], best: Suspicion) -> Answer:
     names = tuple(search.range.suspects[number] for number in best.suspects)
     sure = best.probability >= search.confidence
     trouble = ''
@@ -248,8 +246,15 @@ def _conclude(
     elif isinstance(criterion, CostsMore):
         trouble = _gradual(search, criterion, best.suspects[0])
     notes = [f'{search.range.subjects[number].name}: {why}' for number, why in _between(search, tallies, best)]
-    share = belief.share() if isinstance(criterion, FailsThisWay) else None
-    return Answer(not trouble, trouble, criterion, names, best.probability, share, tuple(notes))
+    shown = _shown(search, tallies, best) if isinstance(criterion, FailsThisWay) and sure else None
+    return Answer(not trouble, trouble, criterion, names, best.probability, shown, tuple(notes))
+
+
+def _shown(search: Search, tallies: Sequence[Tally], best: Suspicion) -> tuple[int, int]:
+    """Runs that showed the failure, and all runs, of the kernels that have it."""
+    hypothesis = best.suspects[-1] if best.suspects else search.range.problem.suspects
+    mine = [tally for tally, has in zip(tallies, search.range.problem.has[:, hypothesis], strict=True) if has]
+    return sum(tally.fails for tally in mine), sum(tally.runs for tally in mine)
 
 
 def _older(search: Search, names: Sequence[str]) -> str:

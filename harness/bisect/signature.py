@@ -54,9 +54,10 @@ def of_check(result: CheckResult) -> Signature:
     """Of a check that fails, crashes or hangs."""
     where = f'{result.name}[{result.section}]'
     splats = fingerprints(result.events)
-    if result.verdict is Verdict.HANG or splats:
-        # How far it got is chance.
-        return Signature(where, str(result.verdict), (), splats)
+    if splats:
+        return Signature(where, str(result.verdict), (normalise(result.events[0].line),), splats)
+    if result.verdict is Verdict.HANG:
+        return Signature(where, str(result.verdict))  # how far it got is chance
     lines = _first_differing(result.diff)
     reason = _OUTPUT_TOO.sub('', result.reason)
     if reason:

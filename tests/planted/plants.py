@@ -131,7 +131,7 @@ COMMITS = (
             Edit(
                 'fs/fuse/dev.c',
                 '\ttrace_fuse_request_end(req);\n',
-                '\tfor (int i = 0; i < 130; i++)\n\t\tbarrier();\n\n\ttrace_fuse_request_end(req);\n',
+                '\tfor (int i = 0; i < 190; i++)\n\t\tbarrier();\n\n\ttrace_fuse_request_end(req);\n',
             ),
         ),
     ),
@@ -169,5 +169,5 @@ PLANTS = (
     Plant('series-cost', 'cost', ('--row', 'cost/randread-4k', '--section', 'uring', '--worse', '1%'), patch=14, edits=(
         Edit('fs/fuse/ring.c', '\tunsigned int best_load = UINT_MAX;\n\tunsigned int probes = 0;\n\tunsigned int i;\n',
              '\tunsigned int best_load = UINT_MAX;\n\tunsigned int probes = 0;\n\tunsigned int i;\n\n'
-             '\tfor (i = 0; i < 110; i++)\n\t\tbarrier();\n'),)),
+             '\tfor (i = 0; i < 160; i++)\n\t\tbarrier();\n'),)),
 )  # fmt: skip

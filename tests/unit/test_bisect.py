@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -371,6 +372,7 @@ def test_the_report_has_each_step(tmp_path: Path, whole: PatchSeries) -> None:
     write(RunFolder(tmp_path), looked, answer, 12.0, Console(file=(tmp_path / 'out').open('w'), width=200))
     text = (tmp_path / 'bisect.txt').read_text()
     assert 'first bad: 0005-p.patch' in text
+    assert re.search(r'shown in (\d+) of \1 runs', text)
     assert 'uring/007[uring] fail: -right | +wrong' in text
     raw = json.loads((tmp_path / 'bisect.json').read_text())
     assert raw['found'] is True
