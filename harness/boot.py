@@ -30,6 +30,7 @@ INIT = ROOT / 'vm' / 'guest' / 'init'
 # At unit speed (see speed.py); both are multiplied by the guest's factor.
 BOOT_SILENCE = 7.0  # seconds without a line
 BOOT_LIMIT = 40.0  # seconds in all
+MOST_STARVED = 4.0  # of these limits may be added for want of CPU
 QEMU_START = 30.0  # seconds until QEMU's monitor answers; host work only, not scaled
 
 _SSHD_CONFIG = """\
@@ -226,13 +227,18 @@ def _await_guest(machine: Machine, spec: GuestSpec) -> None:
     def settled() -> bool:
         return UP in machine.milestones or FAILED in machine.milestones
 
+    heard, starved_then = machine.last_output, 0.0
     while not machine.wait(settled, min(silence, limit) / 20):
         now = time.monotonic()
         if not machine.alive:
             raise _ended(machine)
-        if now - machine.last_output > silence:
+        # Time in which the host gave it no CPU says nothing of the kernel.
+        starved = min(machine.starved(), MOST_STARVED * limit)
+        if machine.last_output != heard:
+            heard, starved_then = machine.last_output, starved
+        if now - heard - (starved - starved_then) > silence:
             raise _hang(machine, f'no line on its console for {silence:.0f} s', spec)
-        if now - machine.started > limit:
+        if now - machine.started - starved > limit:
             raise _hang(machine, f'no sshd after {limit:.0f} s', spec)
     if FAILED in machine.milestones:
         machine.drain()

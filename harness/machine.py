@@ -101,6 +101,10 @@ class Machine:
         with self._changed:
             return self._changed.wait_for(lambda: condition() or self._over, timeout) and condition()
 
+    def starved(self) -> float:
+        """Seconds in which QEMU, or virtme-run before it, could have run and the host had no CPU for it."""
+        return sum(_most_waited(pid) for pid in (self.pid, *qemu_processes(self.pid)))
+
     def drain(self, quiet: float = 0.15, limit: float = 3.0) -> None:
         """Wait until the console has been silent for a moment: a report is complete then."""
         deadline = time.monotonic() + limit
@@ -283,6 +287,15 @@ def qemu_processes(pid: int) -> list[int]:
         return [int(word) for word in Path(f'/proc/{pid}/task/{pid}/children').read_text(encoding='ascii').split()]
     except OSError:
         return []
+
+
+def _most_waited(pid: int) -> float:
+    """Of the process's threads, seconds in the queue for a CPU; those of a guest wait at the same time."""
+    most = 0
+    with suppress(OSError, ValueError, IndexError):  # it may end, and the host's kernel may not count
+        for task in Path(f'/proc/{pid}/task').iterdir():
+            most = max(most, int((task / 'schedstat').read_text(encoding='ascii').split()[1]))
+    return most / 1e9
 
 
 def _signal_name(number: int | None) -> str:

@@ -201,3 +201,30 @@ def test_a_kill_while_it_boots_is_not_the_kernels_fault(tmp_path: Path) -> None:
             _await_guest(one, spec(tmp_path))
     finally:
         one.stop()
+
+
+def test_a_guest_without_a_cpu_is_no_kernel_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = BANNER + 'sleep 1.5; echo "[    1.100000] fuse-lab: guest up"; sleep 60'
+    one = machine(tmp_path, script)
+    try:
+        # As if the host had been busy with other things all the time.
+        monkeypatch.setattr(one, 'starved', lambda: time.monotonic() - one.started)
+        _await_guest(one, spec(tmp_path, 0.03))
+        assert UP in one.milestones
+    finally:
+        one.stop()
+
+
+def test_time_without_a_cpu_is_counted(tmp_path: Path) -> None:
+    # Two that spin, on one CPU.
+    cpu = min(os.sched_getaffinity(0))
+    one = machine(tmp_path, f'for i in 1 2; do taskset -c {cpu} sh -c "while :; do :; done" & done; wait')
+    try:
+        assert one.wait(lambda: False, 0.1) is False
+        deadline = time.monotonic() + 60
+        while one.starved() < 0.3:
+            assert time.monotonic() < deadline
+            one.wait(lambda: False, 0.05)
+        assert one.starved() <= 2 * (time.monotonic() - one.started)
+    finally:
+        one.stop()
