@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import enum
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -49,7 +49,7 @@ class FailsThisWay:
     background: frozenset[str] = frozenset()  # fingerprints of what the good kernel splats, too
     any: bool = False
 
-    def learn(self, bad: Sequence[Observation], good: Iterable[Observation]) -> FailsThisWay:
+    def learn(self, bad: Sequence[Observation], good: Sequence[Observation]) -> FailsThisWay:
         """With what the runs of the two ends have shown."""
         background = frozenset(
             name for one in good if one.outcome is Outcome.SPLAT for sign in one.signatures for name in sign.splats
@@ -62,7 +62,10 @@ class FailsThisWay:
                 if not background.isdisjoint(sign.splats) or any(sign.same(other) for other in known):
                     continue
                 known.append(sign)
-        return replace(self, known=tuple(known), background=background)
+        # A check may fail in two ways, one of them old: the other is what came between.
+        old = [sign for one in good for sign in one.signatures]
+        new = [sign for sign in known if not any(sign.same(other) for other in old)]
+        return replace(self, known=tuple(new or known), background=background)
 
     @property
     def _at(self) -> str:

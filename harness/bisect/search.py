@@ -144,7 +144,10 @@ def _bad_end(search: Search, criterion: FailsThisWay) -> tuple[FailsThisWay, str
         never = seen[-1]
         if never.outcome is Outcome.PASS:
             return criterion, f'the bad end passes: {len(seen)} of {len(seen)} runs'
-        return criterion, f'the bad end {never.outcome}: {never.detail}'
+        hint = ''
+        if never.outcome is Outcome.APPLY and not search.range.series:
+            hint = ' (SERIES=none leaves the series out)'
+        return criterion, f'the bad end {never.outcome}: {never.detail}{hint}'
     if isinstance(search.trial, CheckTrial):
         places = {sign.where for one in failed for sign in one.signatures}
         narrowed = tuple(item for item in search.trial.items if item.key in places)

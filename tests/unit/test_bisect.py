@@ -116,6 +116,13 @@ def test_only_the_failure_that_is_looked_for_counts() -> None:
     assert criterion.tally('k', [silent, seen('k', Outcome.PASS)]) == Tally(0, 1, False)
 
 
+def test_of_two_ways_to_fail_the_one_of_the_good_end_is_not_looked_for() -> None:
+    bad = [seen('bad', Outcome.FAIL, OTHER), seen('bad', Outcome.FAIL, THIS)]
+    assert FailsThisWay().learn(bad, []).known == (OTHER, THIS)
+    assert FailsThisWay().learn(bad, [seen('good', Outcome.FAIL, OTHER)]).known == (THIS,)
+    assert FailsThisWay().learn(bad[:1], [seen('good', Outcome.FAIL, OTHER)]).known == (OTHER,)
+
+
 def test_what_the_good_end_splats_too_is_not_the_failure() -> None:
     (stray,) = signature.of_events([event()])
     criterion = FailsThisWay().learn([seen('bad', Outcome.FAIL, THIS, stray)], [seen('good', Outcome.SPLAT, stray)])
