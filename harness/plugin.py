@@ -408,7 +408,7 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 
 def outcome(config: pytest.Config, campaign: Campaign, code: int) -> tuple[int, str]:
     """Exit status of a session, and the problem if there is one besides failed checks."""
-    error, broken = trouble_of(config), config.stash[BROKEN]
+    error, broken = trouble_of(config), broken_of(config)
     status = exit_status(code, error, bool(broken))
     if code == pytest.ExitCode.INTERRUPTED and shard.stopped_by_failures(config):
         status = EXIT_VERDICT
@@ -433,6 +433,12 @@ def outcome(config: pytest.Config, campaign: Campaign, code: int) -> tuple[int, 
     elif status == EXIT_PASS and os.environ.get('CI', '') == 'true' and (stale := campaign.stale_known()):
         status, problem = EXIT_VERDICT, f'tests/known-failures is out of date: {stale[0]}'
     return status, problem
+
+
+def broken_of(config: pytest.Config) -> list[str]:
+    """Checks that cannot be used, seen here or by workers."""
+    controller = config.stash.get(_CONTROLLER, None)
+    return [*config.stash[BROKEN], *(controller.broken if controller else ())]
 
 
 def trouble_of(config: pytest.Config) -> HarnessError | None:

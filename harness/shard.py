@@ -97,6 +97,7 @@ class Controller:
     def __init__(self, config: pytest.Config, campaign: Callable[[], Campaign]) -> None:
         self.items: dict[str, tuple[str, bool]] = {}  # by node id: key of the check, whether it is dangerous
         self.trouble: HarnessError | None = None
+        self.broken: list[str] = []  # what could not be collected
         self.on_plan: Callable[[list[str]], None] | None = None
         self.done: set[str] = set()  # node ids of what need not be run again
         self.began: set[str] = set()
@@ -140,6 +141,12 @@ class Controller:
             # The first check ends with it, as it does without workers.
             handed = error
         _publish(self._place / _HANDED, pickle.dumps(handed))
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        """A check that is broken ends the session before it begins, as it does without workers."""
+        if report.failed:
+            self.broken += report.longreprtext.splitlines()[:1]
+            _distributed(self._config).shouldstop = 'errors while collecting'
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         self.began.add(nodeid)

@@ -24,11 +24,11 @@ from harness.keeper import memory_for
 from harness.lab import Lab
 from harness.mount import build_bundle
 from harness.plugin import (
-    BROKEN,
     CAMPAIGN,
     Recorder,
     add_check_options,
     add_guest_options,
+    broken_of,
     judge_group,
     options_of,
     outcome,
@@ -126,7 +126,7 @@ def _run(campaign: Campaign, args: argparse.Namespace, progress: Progress) -> tu
         return error.exit_status, f'{error.kind}: {error.what}'
     if session.config is None:
         return EXIT_INTERRUPTED, 'interrupted'
-    for line in session.config.stash[BROKEN]:
+    for line in broken_of(session.config):
         progress.console.print(f'broken check: {line}', markup=False, soft_wrap=True)
     return outcome(session.config, campaign, code)
 

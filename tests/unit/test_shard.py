@@ -352,3 +352,31 @@ def test_a_repository_without_checks_needs_no_kernel(session: Session) -> None:
     status, output = session.end()
     assert status == 0, output
     assert not (session.root / 'results').exists()
+
+
+def test_the_first_failure_ends_it(session: Session) -> None:
+    keys = checks(session.root, 10)
+    session.start('-n', '2', '-x', script={keys[0]: ['fail'], keys[1]: ['fail']})
+    status, output = session.end()
+    assert status == 1, output
+    assert session.results['status'] == 1
+    assert len(session.results['checks']) < len(keys)
+
+
+def test_a_broken_check(session: Session) -> None:
+    checks(session.root, 2)
+    make(session.root, HEADER + 'if\n', 'data/003')
+    session.start('-n', '2')
+    status, output = session.end()
+    assert status == pytest.ExitCode.INTERRUPTED, output
+    assert 'data/003:6: syntax error' in output
+    assert 'INTERNALERROR' not in output
+    assert session.lines('runs') == []
+
+
+def test_no_check_fits(session: Session) -> None:
+    checks(session.root, 2)
+    session.start('-n', '2', '--check=uring/*')
+    status, output = session.end()
+    assert status == pytest.ExitCode.NO_TESTS_COLLECTED, output
+    assert session.lines('built') == []
