@@ -36,7 +36,7 @@ xfstests: .venv/.ready
 #: make test        all of the project's tests: unit tests, then every check that is meant to pass
 .PHONY: test
 test: GROUP ?= auto
-test: .venv/.ready
+test: .venv/.ready-dev
 	.venv/bin/python -m pytest tests/unit tests/lab tests/checks $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS) $(SHARD_OPTIONS)
 
 #: make unit        unit tests only: seconds, no kernel, no guest
