@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from harness import results
@@ -123,14 +122,13 @@ def render(found: list[Difference], stock: dict[str, Any], patched: dict[str, An
     """Print what differs."""
     for kernel, table in zip(KERNELS, (stock, patched), strict=True):
         console.print(f'{kernel}: {table["kernel"]["release"]}, run {table["run"]}', highlight=False, soft_wrap=True)
-    if found:
-        shown = Table()
-        for title in ('check', *(f'{kernel} {section}' for kernel in KERNELS for section in SECTIONS), 'axis', ''):
-            shown.add_column(title)
-        for item in found:
-            cells = [Text(item.verdicts.get((kernel, section), '-')) for kernel in KERNELS for section in SECTIONS]
-            shown.add_row(Text(item.name), *cells, Text(item.axis), Text(f'{item.text}\n{item.reason}'.strip()))
-        console.print(shown)
+    for item in found:
+        # Lines, for they are read in logs as often as on a wide terminal.
+        title = Text(f'{item.name}: {item.axis}: {item.text}', 'red' if item.worse else 'yellow')
+        console.print(title, soft_wrap=True)
+        for line in (_cells(item.verdicts), item.reason):
+            if line:
+                console.print(Text(f'    {line}'), soft_wrap=True)
     compared = {c['name'] for c in stock['checks']} | {c['name'] for c in patched['checks']}
     console.print(f'{len(found)} of {len(compared)} checks differ', style='bold', highlight=False)
 
