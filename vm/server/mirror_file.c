@@ -193,6 +193,24 @@ int mirror_fsync(struct request *rq, uint64_t fh, bool data_only)
 	return rc < 0 ? -errno : 0;
 }
 
+/*
+ * An ordinary user's change takes the set-id bits away. The kernel leaves that to us, and not every
+ * file system below does it for fallocate: tmpfs doesn't.
+ */
+static void drop_set_id(const struct request *rq, int fd)
+{
+	mode_t drop = S_ISUID;
+	struct stat st;
+
+	if (rq->in->uid == 0 || fstat(fd, &st) < 0)
+		return;
+	/* without execution for the group the bit is another's: that of mandatory locks */
+	if ((st.st_mode & S_IXGRP) || rq->in->gid != st.st_gid)
+		drop |= S_ISGID;
+	if (st.st_mode & drop)
+		fchmod(fd, st.st_mode & ~drop & 07777);
+}
+
 int mirror_fallocate(struct request *rq, uint64_t fh, uint32_t mode, uint64_t offset,
 		     uint64_t length)
 {
@@ -203,7 +221,10 @@ int mirror_fallocate(struct request *rq, uint64_t fh, uint32_t mode, uint64_t of
 	do
 		rc = fallocate(fh, mode, offset, length);
 	while (rc < 0 && errno == EINTR);
-	return rc < 0 ? -errno : 0;
+	if (rc < 0)
+		return -errno;
+	drop_set_id(rq, fh);
+	return 0;
 }
 
 int mirror_lseek(struct request *rq, uint64_t fh, uint64_t offset, int whence,
