@@ -63,16 +63,20 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 
 def _guests(text: str) -> int:
-    value = AUTO if text == 'auto' else int(text)
-    if not (value == AUTO or 0 <= value <= MAX_GUESTS):
+    if text == 'auto':
+        return AUTO
+    if not text.isdecimal() or int(text) > MAX_GUESTS:
         raise argparse.ArgumentTypeError(f'from 0 to {MAX_GUESTS}, or auto')
-    return value
+    return int(text)
 
 
 def _command(args: argparse.Namespace, lab: Lab) -> int:
+    memory = args.memory or (xfstests.MEMORY_MB if args.stage == 'xfstests' else memory_for(args.variant or ''))
     if args.guests == AUTO:
-        usual = xfstests.MEMORY_MB if args.stage == 'xfstests' else memory_for(args.variant or '')
-        args.guests = capacity.guests(args.cpus, args.memory or usual)
+        args.guests = capacity.guests(args.cpus, memory)
+    elif args.guests * (memory + capacity.BESIDES) > capacity.available_mb():
+        need = args.guests * (memory + capacity.BESIDES)
+        log.warning('%d guests may take %d MiB, there are %d', args.guests, need, capacity.available_mb())
     if args.guests and args.keep_guest:
         raise UsageError('--keep-guest is for one guest in this process', hint='leave out -n')
     options = options_of(lab, args)

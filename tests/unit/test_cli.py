@@ -103,3 +103,15 @@ def test_interrupted_build_leaves_nothing_running(kdir: Path, tmp_path: Path, nu
     makefile.write_text(makefile.read_text().replace('sleep 300 &', 'true;').replace('wait;', ''))
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize('text', ['x', '-1', '65', '1.5', ''])
+def test_so_many_guests_are_none(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(['vm-test', f'--guests={text}'])
+    assert 'from 0 to 64, or auto' in capsys.readouterr().err
+
+
+def test_a_guest_is_kept_only_by_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(['vm-test', '-n', '2', '--keep-guest']) == 2
+    assert 'leave out -n' in capsys.readouterr().err
