@@ -23,7 +23,9 @@ from harness.series import load
 log = logging.getLogger(__name__)
 
 MAX_RUNS = 400
-FEW = 2  # runs of the bad end before anything else; more if they differ
+FEW = 3  # failures of the bad end before anything else
+FLAKY_FEW = 6  # the same, if it passes in between: how often it fails is what passes elsewhere are judged by
+FLAKY_MOST = 40  # runs of the bad end for these
 FIRST = {'build': 60.0, 'boot': 10.0, 'check': 5.0}  # seconds, before anything has been timed
 CERTAIN_COST = 0.98  # a cost is counted, not subject to chance
 
@@ -159,12 +161,14 @@ def _bad_end(search: Search, criterion: FailsThisWay) -> tuple[FailsThisWay, str
 
 
 def _enough(seen: Sequence[Observation], most: int) -> bool:
-    """Whether the bad end has shown how it fails. By chance: until it has done so three times."""
+    """Whether the bad end has shown how it fails, and how often."""
     if any(one.outcome in (Outcome.APPLY, Outcome.BUILD, Outcome.BOOT, Outcome.NOTRUN) for one in seen):
         return True
     failed = [one for one in seen if one.outcome is not Outcome.PASS]
+    if not failed:
+        return len(seen) >= most
     alike = len({one.signatures for one in failed}) == 1 and len(failed) == len(seen)
-    return len(failed) >= (FEW if alike else 3) or len(seen) >= most
+    return len(failed) >= (FEW if alike else FLAKY_FEW) or len(seen) >= FLAKY_MOST
 
 
 def _ends_of_cost(search: Search, criterion: CostsMore) -> tuple[CostsMore, str]:

@@ -171,7 +171,7 @@ class CheckTrial(_Kernels):
         results = [campaign.run_check(item.check, item.section)[0] for item in self.items]
         keeper = campaign.keeper
         assert keeper is not None
-        if any(result.bad for result in results) or len(keeper.strays) > self._strays:
+        if any(result.events or result.excused for result in results) or len(keeper.strays) > self._strays:
             # The next run is to find a kernel that has not warned once already.
             keeper.discard()
         strays = self._new_strays(campaign, keeper)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import tempfile
 from collections.abc import Callable, Iterable
@@ -258,6 +259,23 @@ def test_a_bad_end_that_passes_blames_nobody(tmp_path: Path, whole: PatchSeries)
     assert not answer.suspects
 
 
+def test_how_often_a_flaky_bad_end_fails_is_found_out_first(tmp_path: Path, whole: PatchSeries) -> None:
+    chance = random.Random(3)
+
+    def kernel(subject: Subject) -> Observation:
+        if (subject.request.prefix or 0) >= 8 and chance.random() < 0.5:
+            return seen(subject.key, Outcome.FAIL, THIS)
+        return seen(subject.key, Outcome.PASS)
+
+    looked = search(tmp_path, subjects.of_series(request(), whole), kernel)
+    answer = find(looked, FailsThisWay())
+    assert answer.suspects == ('0008-p.patch',)
+    first = [one for one in looked.seen[:9] if one.kernel == looked.range.subjects[-1].key]
+    assert len(first) == 9
+    assert answer.shown is not None
+    assert 0.3 < answer.shown[0] / answer.shown[1] < 0.8
+
+
 def test_each_end_of_a_git_range_is_tried_first(tmp_path: Path) -> None:
     def both(outcome: Outcome) -> tuple[bool, str]:
         kernels = tuple(Subject(f'k{number}', f'k{number}', request()) for number in range(5))
@@ -470,14 +488,15 @@ def test_a_boot_is_tried_three_times_with_more_time(checked: Callable[..., Check
     assert tried.run(Subject('k', 'k', request())).outcome is Outcome.BOOT
 
 
-def test_after_a_failure_or_a_splat_the_next_run_has_a_fresh_guest(checked: Callable[..., CheckTrial]) -> None:
-    tried = checked(failed(Verdict.PASS, ''), failed(diff='-a'), event(), failed(Verdict.PASS, ''))
+def test_after_a_splat_the_next_run_has_a_fresh_guest(checked: Callable[..., CheckTrial]) -> None:
+    warned = failed(Verdict.CRASH, 'WARN', events=(event(),))
+    tried = checked(failed(diff='-a'), warned, event(), failed(Verdict.PASS, ''))
     subject = Subject('k', 'k', request())
     outcomes, ups = [], []
     for _ in range(4):
         outcomes.append(tried.run(subject).outcome)
         ups.append(tried.up() is not None)
-    assert outcomes == [Outcome.PASS, Outcome.FAIL, Outcome.SPLAT, Outcome.PASS]
+    assert outcomes == [Outcome.FAIL, Outcome.FAIL, Outcome.SPLAT, Outcome.PASS]
     assert ups == [True, False, False, True]
 
 

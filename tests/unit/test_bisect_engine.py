@@ -146,7 +146,7 @@ def test_dropping_a_patch_heals_only_after_runs_enough() -> None:
     certain, flaky = Tally(6, 0), Tally(5, 7)
     assert healed(certain, Tally(0, 3)) > 0.95
     assert healed(flaky, Tally(0, 3)) < 0.6
-    assert healed(flaky, Tally(0, 20)) < 0.95 < healed(flaky, Tally(0, 60))
+    assert healed(flaky, Tally(0, 10)) < 0.95 < healed(flaky, Tally(0, 60))
     assert healed(flaky, Tally(1, 5)) < 0.05
 
 
