@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <sys/mount.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -20,6 +21,9 @@ static int backing_flags(int flags)
 	/* the page cache has to read what it writes in part */
 	if (session.writeback && (flags & O_ACCMODE) == O_WRONLY)
 		flags = (flags & ~O_ACCMODE) | O_RDWR;
+	/* the kernel leaves times of access to us, and our reads would count below */
+	if (session.opt->mount_flags & MS_NOATIME)
+		flags |= O_NOATIME;
 	return flags | O_CLOEXEC;
 }
 
