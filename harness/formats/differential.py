@@ -46,7 +46,8 @@ class Difference:
     @property
     def worse(self) -> bool:
         """The patches make it worse: somewhere it passes on the stock kernel, or over the other transport."""
-        return any(verdict != 'pass' for (kernel, _), verdict in self.verdicts.items() if kernel == 'patched')
+        bad = any(verdict != 'pass' for (kernel, _), verdict in self.verdicts.items() if kernel == 'patched')
+        return bad and 'pass' in self.verdicts.values()
 
 
 def differences(stock: dict[str, Any], patched: dict[str, Any]) -> list[Difference]:

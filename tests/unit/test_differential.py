@@ -57,6 +57,9 @@ def test_what_the_patches_mend_is_no_failure(tmp_path: Path) -> None:
     run_of(tmp_path, 'stock', ('data/001', 'dev', 'hang'), build_id='b0')
     run_of(tmp_path, 'patched', ('data/001', 'dev', 'pass'))
     assert main(['differential', str(tmp_path / 'stock'), str(tmp_path / 'patched')]) == 0
+    # Bad in two ways, and good nowhere: nothing that the patches have broken.
+    run_of(tmp_path, 'patched', ('data/001', 'dev', 'fail'))
+    assert main(['differential', str(tmp_path / 'stock'), str(tmp_path / 'patched')]) == 0
 
 
 def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:
