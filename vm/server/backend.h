@@ -3,9 +3,11 @@
  * What is served. The operations (ops_*.c) check a request and know the layout of
  * messages; a backend does the work. A method that is NULL answers ENOSYS.
  *
- * Methods return 0 (or a count) or a negative error number; those that are given
- * a request may return REPLY_LATER. They run in any thread, several at a time.
- * "rq" tells who asks (rq->in->uid, gid, pid).
+ * Methods return 0 (or a count) or a negative error number. Those that are given
+ * a request may return REPLY_LATER or REPLY_SOON and give that to request_complete()
+ * when they have it; what their pointers lead to stays valid until then: data and
+ * results are parts of request and reply themselves. They run in any thread, several
+ * at a time. "rq" tells who asks (rq->in->uid, gid, pid).
  */
 #ifndef BACKEND_H
 #define BACKEND_H
@@ -17,7 +19,24 @@
 
 struct request;
 
+struct loop;
+struct options;
+
 struct backend {
+	/*
+	 * It answers later what would keep a thread waiting, so each thread has a loop
+	 * (loop.h), over /dev/fuse too. Such a server can be drained (drain.h).
+	 */
+	bool asynchronous;
+	/* In each thread with a loop, before its first request and after its last; may be NULL. */
+	void (*thread_start)(struct loop *l);
+	void (*thread_stop)(struct loop *l);
+	/* After the end of the session: let go of all requests, and of their memory; may be NULL. */
+	void (*abandon)(void);
+
+	/* What to agree on in INIT beside what all servers want, where the kernel offers it. */
+	uint64_t (*init_flags)(const struct options *o);
+
 	/* Names. An entry's nodeid, generation and attr are to be filled in. */
 	int (*lookup)(struct request *rq, uint64_t parent, const char *name,
 		      struct fuse_entry_out *entry);

@@ -11,6 +11,7 @@
 
 #include "later.h"
 #include "request.h"
+#include "say.h"
 
 /* A request in a blocking call, in its thread. */
 struct blocked {
@@ -82,7 +83,7 @@ static void *timer_main(void *unused)
 		if (rq && (stopping || rq->due <= now_usec())) {
 			delayed = rq->next;
 			pthread_mutex_unlock(&lock);
-			request_complete(rq, rq->result);
+			rq->reply(rq, rq->result);
 			pthread_mutex_lock(&lock);
 			continue;
 		}
@@ -116,7 +117,7 @@ void later_start(void)
 	pthread_condattr_destroy(&attr);
 	rc = pthread_create(&timer_thread, NULL, timer_main, NULL);
 	if (rc) {
-		fprintf(stderr, "mirrorfs: thread: %s\n", strerror(rc));
+		say("thread: %s", strerror(rc));
 		exit(1);
 	}
 }

@@ -6,15 +6,35 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "mirror.h"
-#include "node.h"
+#include "mirror_node.h"
+#include "say.h"
+#include "server.h"
 
-const struct backend mirror_backend = {
+static uint64_t init_flags(const struct options *opt)
+{
+	uint64_t flags = FUSE_ATOMIC_O_TRUNC | FUSE_DONT_MASK | FUSE_PARALLEL_DIROPS |
+			 FUSE_HANDLE_KILLPRIV_V2 | FUSE_SETXATTR_EXT | FUSE_AUTO_INVAL_DATA;
+
+	if (opt->locks)
+		flags |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
+	if (opt->readdirplus)
+		flags |= FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO;
+	if (opt->cache != CACHE_NONE)
+		flags |= FUSE_CACHE_SYMLINKS;
+	if (opt->writeback)
+		flags |= FUSE_WRITEBACK_CACHE;
+	return flags;
+}
+
+static const struct backend mirror_backend = {
+	.init_flags = init_flags,
 	.lookup = mirror_lookup,
 	.forget = node_forget,
 	.mknod = mirror_mknod,
@@ -54,12 +74,6 @@ const struct backend mirror_backend = {
 	.setlk = mirror_setlk,
 };
 
-static int complain(const char *what)
-{
-	fprintf(stderr, "mirrorfs: %s: %s\n", what, strerror(errno));
-	return 1;
-}
-
 /* Each known inode costs a descriptor. */
 static unsigned int raise_limits(void)
 {
@@ -85,14 +99,15 @@ static unsigned int raise_limits(void)
 	return files.rlim_cur;
 }
 
-int mirror_start(const char *source)
+/* Changes the working directory to /proc/self/fd and the umask to 0. */
+static int mirror_start(const struct options *opt)
 {
 	struct stat st;
-	int root = open(source, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int root = open(opt->source, O_PATH | O_DIRECTORY | O_CLOEXEC);
 	int bits = prctl(PR_GET_SECUREBITS);
 
 	if (root < 0 || mirror_stat(root, &st) < 0)
-		return complain(source);
+		return complain(opt->source);
 	/* capabilities stay when a thread creates files as somebody else */
 	if (bits < 0 || prctl(PR_SET_SECUREBITS, bits | SECBIT_NO_SETUID_FIXUP) < 0)
 		return complain("securebits");
@@ -104,7 +119,7 @@ int mirror_start(const char *source)
 	return mirror_dir_start(raise_limits());
 }
 
-void mirror_stop(void)
+static void mirror_stop(void)
 {
 	mirror_dir_stop();
 	node_close_all();
@@ -132,4 +147,65 @@ int mirror_stat(int fd, struct stat *st)
 #else
 	return fstatat(fd, "", st, AT_EMPTY_PATH);
 #endif
+}
+
+/* ---------------------------------------------------------------- the program */
+
+enum { WRITEBACK = OWN_OPTION, NO_SPLICE, NO_PLUS, NO_LOCKS, NO_XATTR, READ_ONLY };
+
+static const struct option own_options[] = {
+	{ "writeback", 0, NULL, WRITEBACK },
+	{ "no-splice", 0, NULL, NO_SPLICE },
+	{ "no-readdirplus", 0, NULL, NO_PLUS },
+	{ "no-locks", 0, NULL, NO_LOCKS },
+	{ "no-xattr", 0, NULL, NO_XATTR },
+	{ "read-only", 0, NULL, READ_ONLY },
+	{ NULL, 0, NULL, 0 },
+};
+
+static void defaults(struct options *o)
+{
+	o->splice = o->readdirplus = o->locks = o->xattr = true;
+}
+
+static void own_option(struct options *o, int number, char *value)
+{
+	(void)value;
+	switch (number) {
+	case WRITEBACK: o->writeback = true; break;
+	case NO_SPLICE: o->splice = false; break;
+	case NO_PLUS: o->readdirplus = false; break;
+	case NO_LOCKS: o->locks = false; break;
+	case NO_XATTR: o->xattr = false; break;
+	case READ_ONLY: o->mount_flags |= MS_RDONLY; break;
+	}
+}
+
+static void arguments(struct options *o, int count, char **words)
+{
+	if (count != 2)
+		options_wrong("SOURCE and MOUNTPOINT are wanted", NULL);
+	if (o->writeback && o->cache == CACHE_NONE)
+		options_wrong("--writeback needs a cache", NULL);
+	o->source = words[0];
+	o->mountpoint = words[1];
+}
+
+int main(int argc, char **argv)
+{
+	static const struct program mirrorfs = {
+		.usage = "SOURCE MOUNTPOINT",
+		.help =
+"  --writeback             let the kernel gather writes\n"
+"  --no-splice --no-readdirplus --no-locks --no-xattr --read-only\n",
+		.defaults = defaults,
+		.options = own_options,
+		.option = own_option,
+		.arguments = arguments,
+		.backend = &mirror_backend,
+		.start = mirror_start,
+		.stop = mirror_stop,
+	};
+
+	return server_main(&mirrorfs, argc, argv);
 }

@@ -9,15 +9,6 @@
 #include "backend.h"
 #include "request.h"
 
-extern const struct backend mirror_backend;
-
-/*
- * Before any thread is started. Changes the working directory to /proc/self/fd and
- * the umask to 0. 0 or exit status.
- */
-int mirror_start(const char *source);
-void mirror_stop(void);
-
 /*
  * A node is reached by path only through its descriptor's name below /proc/self/fd,
  * the working directory of the server.

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "mirror.h"
-#include "node.h"
+#include "mirror_node.h"
 
 /* The kernel's 32-bit form of a device number. */
 static uint32_t encode_dev(dev_t dev)

@@ -15,7 +15,8 @@
 #include <unistd.h>
 
 #include "mirror.h"
-#include "node.h"
+#include "mirror_node.h"
+#include "say.h"
 
 struct dir {
 	int fd;
@@ -39,7 +40,7 @@ int mirror_dir_start(unsigned int limit)
 	dirs = calloc(limit, sizeof(*dirs));
 	dirs_limit = limit;
 	if (!dirs) {
-		fprintf(stderr, "mirrorfs: no memory for %u handles\n", limit);
+		say("no memory for %u handles", limit);
 		return 1;
 	}
 	return 0;

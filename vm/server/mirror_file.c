@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "mirror.h"
-#include "node.h"
+#include "mirror_node.h"
 #include "session.h"
 
 /*

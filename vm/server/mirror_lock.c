@@ -18,7 +18,7 @@
 
 #include "later.h"
 #include "mirror.h"
-#include "node.h"
+#include "mirror_node.h"
 
 struct owner {
 	uint64_t node;

@@ -7,7 +7,7 @@
 #include <unistd.h>
 
 #include "mirror.h"
-#include "node.h"
+#include "mirror_node.h"
 
 int mirror_enter(int dir, const char *name, struct fuse_entry_out *entry)
 {

@@ -4,7 +4,7 @@
 #include <sys/xattr.h>
 
 #include "mirror.h"
-#include "node.h"
+#include "mirror_node.h"
 
 /*
  * The name of a descriptor below /proc/self/fd leads to the inode itself, symbolic

@@ -2,18 +2,22 @@
 #define _GNU_SOURCE
 #include "ops.h"
 
+static int finish_opendir(struct request *rq, int result)
+{
+	struct fuse_open_out *out = (struct fuse_open_out *)rq->out;
+
+	(void)result;
+	out->open_flags = session.opendir_flags;
+	out->padding = 0;
+	return sizeof(*out);
+}
+
 static int run_opendir(struct request *rq)
 {
 	struct fuse_open_out *out = (struct fuse_open_out *)rq->out;
-	uint64_t fh;
-	int error;
 
 	METHOD(opendir);
-	error = session.backend->opendir(rq, rq->in->nodeid, &fh);
-	if (error)
-		return error;
-	*out = (struct fuse_open_out){ .fh = fh, .open_flags = session.opendir_flags };
-	return sizeof(*out);
+	return session.backend->opendir(rq, rq->in->nodeid, &out->fh);
 }
 
 static int readdir_as(struct request *rq, bool plus)
@@ -52,8 +56,8 @@ static int run_fsyncdir(struct request *rq)
 	return session.backend->fsyncdir(rq, in->fh, in->fsync_flags & FUSE_FSYNC_FDATASYNC);
 }
 
-const struct operation op_opendir = { run_opendir, sizeof(struct fuse_open_in) };
-const struct operation op_readdir = { run_readdir, sizeof(struct fuse_read_in) };
-const struct operation op_readdirplus = { run_readdirplus, sizeof(struct fuse_read_in) };
-const struct operation op_releasedir = { run_releasedir, sizeof(struct fuse_release_in) };
-const struct operation op_fsyncdir = { run_fsyncdir, sizeof(struct fuse_fsync_in) };
+const struct operation op_opendir = { run_opendir, sizeof(struct fuse_open_in), finish_opendir };
+const struct operation op_readdir = { run_readdir, sizeof(struct fuse_read_in), NULL };
+const struct operation op_readdirplus = { run_readdirplus, sizeof(struct fuse_read_in), NULL };
+const struct operation op_releasedir = { run_releasedir, sizeof(struct fuse_release_in), NULL };
+const struct operation op_fsyncdir = { run_fsyncdir, sizeof(struct fuse_fsync_in), NULL };

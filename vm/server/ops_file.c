@@ -8,24 +8,28 @@
 /* A spliced reply saves a copy and costs a system call and pipe buffers: not for small ones. */
 #define SPLICE_LEAST (64 << 10)
 
-static void fill_open(struct fuse_open_out *out, uint64_t fh)
+/* The handle is there already. */
+static void fill_open(struct fuse_open_out *out)
 {
-	*out = (struct fuse_open_out){ .fh = fh, .open_flags = session.open_flags };
+	out->open_flags = session.open_flags;
+	out->padding = 0;
+}
+
+static int finish_open(struct request *rq, int result)
+{
+	(void)result;
+	fill_open((struct fuse_open_out *)rq->out);
+	return sizeof(struct fuse_open_out);
 }
 
 static int run_open(struct request *rq)
 {
 	const struct fuse_open_in *in = rq->arg;
-	uint64_t fh;
-	int error;
+	struct fuse_open_out *out = (struct fuse_open_out *)rq->out;
 
 	METHOD(open);
-	error = session.backend->open(rq, rq->in->nodeid, in->flags,
-				      in->open_flags & FUSE_OPEN_KILL_SUIDGID, &fh);
-	if (error)
-		return error;
-	fill_open((struct fuse_open_out *)rq->out, fh);
-	return sizeof(struct fuse_open_out);
+	return session.backend->open(rq, rq->in->nodeid, in->flags,
+				     in->open_flags & FUSE_OPEN_KILL_SUIDGID, &out->fh);
 }
 
 /* The reply of CREATE and TMPFILE: an entry, then an open file. */
@@ -34,12 +38,13 @@ struct created_out {
 	struct fuse_open_out open;
 };
 
-static int reply_created(struct created_out *out, uint64_t fh, int error)
+static int finish_created(struct request *rq, int result)
 {
-	if (error)
-		return error;
+	struct created_out *out = (struct created_out *)rq->out;
+
+	(void)result;
 	entry_times(&out->entry);
-	fill_open(&out->open, fh);
+	fill_open(&out->open);
 	return sizeof(*out);
 }
 
@@ -47,31 +52,26 @@ static int run_create(struct request *rq)
 {
 	const struct fuse_create_in *in = rq->arg;
 	struct created_out *out = (struct created_out *)rq->out;
-	uint64_t fh = 0;
 	const char *name;
 	int error = request_name(rq, &name);
 
 	if (error)
 		return error;
 	METHOD(create);
-	error = session.backend->create(rq, rq->in->nodeid, name, in->flags,
-					in->mode & ~in->umask,
-					in->open_flags & FUSE_OPEN_KILL_SUIDGID,
-					&out->entry, &fh);
-	return reply_created(out, fh, error);
+	return session.backend->create(rq, rq->in->nodeid, name, in->flags,
+				       in->mode & ~in->umask,
+				       in->open_flags & FUSE_OPEN_KILL_SUIDGID,
+				       &out->entry, &out->open.fh);
 }
 
 static int run_tmpfile(struct request *rq)
 {
 	const struct fuse_create_in *in = rq->arg;
 	struct created_out *out = (struct created_out *)rq->out;
-	uint64_t fh = 0;
-	int error;
 
 	METHOD(tmpfile);
-	error = session.backend->tmpfile(rq, rq->in->nodeid, in->flags, in->mode & ~in->umask,
-					 &out->entry, &fh);
-	return reply_created(out, fh, error);
+	return session.backend->tmpfile(rq, rq->in->nodeid, in->flags, in->mode & ~in->umask,
+					&out->entry, &out->open.fh);
 }
 
 static int run_read(struct request *rq)
@@ -89,12 +89,19 @@ static int run_read(struct request *rq)
 	return session.backend->read(rq, in->fh, rq->out, size, in->offset);
 }
 
+/* Only now: the data may have been in the same place. */
+static int finish_written(struct request *rq, int result)
+{
+	struct fuse_write_out *out = (struct fuse_write_out *)rq->out;
+
+	*out = (struct fuse_write_out){ .size = result };
+	return sizeof(*out);
+}
+
 static int run_write(struct request *rq)
 {
 	const struct fuse_write_in *in = rq->arg;
-	struct fuse_write_out *out = (struct fuse_write_out *)rq->out;
 	bool append;
-	int n;
 
 	METHOD(write);
 	if (in->size != rq->payload_size)
@@ -105,12 +112,8 @@ static int run_write(struct request *rq)
 	 */
 	append = (in->flags & O_APPEND) && !(in->write_flags & FUSE_WRITE_CACHE) &&
 		 !session.writeback;
-	n = session.backend->write(rq, in->fh, rq->payload, in->size, in->offset, append,
-				   in->write_flags & FUSE_WRITE_KILL_SUIDGID);
-	if (n < 0)
-		return n;
-	*out = (struct fuse_write_out){ .size = n };
-	return sizeof(*out);
+	return session.backend->write(rq, in->fh, rq->payload, in->size, in->offset, append,
+				      in->write_flags & FUSE_WRITE_KILL_SUIDGID);
 }
 
 static int run_flush(struct request *rq)
@@ -145,33 +148,35 @@ static int run_fallocate(struct request *rq)
 	return session.backend->fallocate(rq, in->fh, in->mode, in->offset, in->length);
 }
 
+static int finish_lseek(struct request *rq, int result)
+{
+	(void)rq;
+	(void)result;
+	return sizeof(struct fuse_lseek_out);
+}
+
 static int run_lseek(struct request *rq)
 {
 	const struct fuse_lseek_in *in = rq->arg;
 	struct fuse_lseek_out *out = (struct fuse_lseek_out *)rq->out;
-	uint64_t offset;
-	int error;
 
 	METHOD(lseek);
-	error = session.backend->lseek(rq, in->fh, in->offset, in->whence, &offset);
-	if (error)
-		return error;
-	out->offset = offset;
-	return sizeof(*out);
+	return session.backend->lseek(rq, in->fh, in->offset, in->whence, &out->offset);
+}
+
+static int finish_copied_64(struct request *rq, int result)
+{
+	(void)rq;
+	(void)result;
+	return sizeof(struct proto_copied_out);
 }
 
 static int run_copy_file_range_64(struct request *rq)
 {
 	struct proto_copied_out *out = (struct proto_copied_out *)rq->out;
-	uint64_t copied;
-	int error;
 
 	METHOD(copy_range);
-	error = session.backend->copy_range(rq, rq->arg, &copied);
-	if (error)
-		return error;
-	out->bytes = copied;
-	return sizeof(*out);
+	return session.backend->copy_range(rq, rq->arg, &out->bytes);
 }
 
 static int run_copy_file_range(struct request *rq)
@@ -193,26 +198,23 @@ static int run_copy_file_range(struct request *rq)
 	return sizeof(*out);
 }
 
-static int run_ioctl(struct request *rq)
-{
-	(void)rq;
-	return -ENOTTY;
-}
-
-const struct operation op_open = { run_open, sizeof(struct fuse_open_in) };
-const struct operation op_create = { run_create, sizeof(struct fuse_create_in) };
-const struct operation op_tmpfile = { run_tmpfile, sizeof(struct fuse_create_in) };
-const struct operation op_read = { run_read, sizeof(struct fuse_read_in) };
-const struct operation op_write = { run_write, sizeof(struct fuse_write_in) };
-const struct operation op_flush = { run_flush, sizeof(struct fuse_flush_in) };
-const struct operation op_release = { run_release, sizeof(struct fuse_release_in) };
-const struct operation op_fsync = { run_fsync, sizeof(struct fuse_fsync_in) };
-const struct operation op_fallocate = { run_fallocate, sizeof(struct fuse_fallocate_in) };
-const struct operation op_lseek = { run_lseek, sizeof(struct fuse_lseek_in) };
+const struct operation op_open = { run_open, sizeof(struct fuse_open_in), finish_open };
+const struct operation op_create = {
+	run_create, sizeof(struct fuse_create_in), finish_created
+};
+const struct operation op_tmpfile = {
+	run_tmpfile, sizeof(struct fuse_create_in), finish_created
+};
+const struct operation op_read = { run_read, sizeof(struct fuse_read_in), NULL };
+const struct operation op_write = { run_write, sizeof(struct fuse_write_in), finish_written };
+const struct operation op_flush = { run_flush, sizeof(struct fuse_flush_in), NULL };
+const struct operation op_release = { run_release, sizeof(struct fuse_release_in), NULL };
+const struct operation op_fsync = { run_fsync, sizeof(struct fuse_fsync_in), NULL };
+const struct operation op_fallocate = { run_fallocate, sizeof(struct fuse_fallocate_in), NULL };
+const struct operation op_lseek = { run_lseek, sizeof(struct fuse_lseek_in), finish_lseek };
 const struct operation op_copy_file_range = {
-	run_copy_file_range, sizeof(struct fuse_copy_file_range_in)
+	run_copy_file_range, sizeof(struct fuse_copy_file_range_in), NULL
 };
 const struct operation op_copy_file_range_64 = {
-	run_copy_file_range_64, sizeof(struct fuse_copy_file_range_in)
+	run_copy_file_range_64, sizeof(struct fuse_copy_file_range_in), finish_copied_64
 };
-const struct operation op_ioctl = { run_ioctl, 0 };

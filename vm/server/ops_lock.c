@@ -3,18 +3,19 @@
 #include "later.h"
 #include "ops.h"
 
+static int finish_getlk(struct request *rq, int result)
+{
+	(void)rq;
+	(void)result;
+	return sizeof(struct fuse_lk_out);
+}
+
 static int run_getlk(struct request *rq)
 {
 	struct fuse_lk_out *out = (struct fuse_lk_out *)rq->out;
-	struct fuse_file_lock lock;
-	int error;
 
 	METHOD(getlk);
-	error = session.backend->getlk(rq, rq->in->nodeid, rq->arg, &lock);
-	if (error)
-		return error;
-	out->lk = lock;
-	return sizeof(*out);
+	return session.backend->getlk(rq, rq->in->nodeid, rq->arg, &out->lk);
 }
 
 static int run_setlk(struct request *rq)
@@ -38,7 +39,7 @@ static int run_interrupt(struct request *rq)
 	return REPLY_NONE;
 }
 
-const struct operation op_getlk = { run_getlk, sizeof(struct fuse_lk_in) };
-const struct operation op_setlk = { run_setlk, sizeof(struct fuse_lk_in) };
-const struct operation op_setlkw = { run_setlkw, sizeof(struct fuse_lk_in) };
-const struct operation op_interrupt = { run_interrupt, sizeof(struct fuse_interrupt_in) };
+const struct operation op_getlk = { run_getlk, sizeof(struct fuse_lk_in), finish_getlk };
+const struct operation op_setlk = { run_setlk, sizeof(struct fuse_lk_in), NULL };
+const struct operation op_setlkw = { run_setlkw, sizeof(struct fuse_lk_in), NULL };
+const struct operation op_interrupt = { run_interrupt, sizeof(struct fuse_interrupt_in), NULL };

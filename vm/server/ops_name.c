@@ -13,10 +13,9 @@ void entry_times(struct fuse_entry_out *entry)
 	entry->attr_valid_nsec = 0;
 }
 
-static int reply_entry(struct request *rq, int error)
+static int finish_entry(struct request *rq, int result)
 {
-	if (error)
-		return error;
+	(void)result;
 	entry_times((struct fuse_entry_out *)rq->out);
 	return sizeof(struct fuse_entry_out);
 }
@@ -35,7 +34,7 @@ static int run_lookup(struct request *rq)
 		memset(entry, 0, sizeof(*entry));
 		error = 0;
 	}
-	return reply_entry(rq, error);
+	return error;
 }
 
 static int run_forget(struct request *rq)
@@ -70,9 +69,9 @@ static int run_mknod(struct request *rq)
 	if (error)
 		return error;
 	METHOD(mknod);
-	return reply_entry(rq, session.backend->mknod(rq, rq->in->nodeid, name,
-						      in->mode & ~in->umask, in->rdev,
-						      (struct fuse_entry_out *)rq->out));
+	return session.backend->mknod(rq, rq->in->nodeid, name,
+				      in->mode & ~in->umask, in->rdev,
+				      (struct fuse_entry_out *)rq->out);
 }
 
 static int run_mkdir(struct request *rq)
@@ -84,9 +83,9 @@ static int run_mkdir(struct request *rq)
 	if (error)
 		return error;
 	METHOD(mkdir);
-	return reply_entry(rq, session.backend->mkdir(rq, rq->in->nodeid, name,
-						      in->mode & ~in->umask,
-						      (struct fuse_entry_out *)rq->out));
+	return session.backend->mkdir(rq, rq->in->nodeid, name,
+				      in->mode & ~in->umask,
+				      (struct fuse_entry_out *)rq->out);
 }
 
 static int run_symlink(struct request *rq)
@@ -97,8 +96,8 @@ static int run_symlink(struct request *rq)
 	if (error)
 		return error;
 	METHOD(symlink);
-	return reply_entry(rq, session.backend->symlink(rq, rq->in->nodeid, name, target,
-							(struct fuse_entry_out *)rq->out));
+	return session.backend->symlink(rq, rq->in->nodeid, name, target,
+					(struct fuse_entry_out *)rq->out);
 }
 
 static int run_link(struct request *rq)
@@ -110,8 +109,8 @@ static int run_link(struct request *rq)
 	if (error)
 		return error;
 	METHOD(link);
-	return reply_entry(rq, session.backend->link(rq, in->oldnodeid, rq->in->nodeid, name,
-						     (struct fuse_entry_out *)rq->out));
+	return session.backend->link(rq, in->oldnodeid, rq->in->nodeid, name,
+					(struct fuse_entry_out *)rq->out);
 }
 
 static int run_unlink(struct request *rq)
@@ -168,17 +167,17 @@ static int run_readlink(struct request *rq)
 					 rq->out_max < PATH_MAX ? rq->out_max : PATH_MAX);
 }
 
-const struct operation op_lookup = { run_lookup, 0 };
-const struct operation op_forget = { run_forget, sizeof(struct fuse_forget_in) };
+const struct operation op_lookup = { run_lookup, 0, finish_entry };
+const struct operation op_forget = { run_forget, sizeof(struct fuse_forget_in), NULL };
 const struct operation op_batch_forget = {
-	run_batch_forget, sizeof(struct fuse_batch_forget_in)
+	run_batch_forget, sizeof(struct fuse_batch_forget_in), NULL
 };
-const struct operation op_mknod = { run_mknod, sizeof(struct fuse_mknod_in) };
-const struct operation op_mkdir = { run_mkdir, sizeof(struct fuse_mkdir_in) };
-const struct operation op_symlink = { run_symlink, 0 };
-const struct operation op_link = { run_link, sizeof(struct fuse_link_in) };
-const struct operation op_unlink = { run_unlink, 0 };
-const struct operation op_rmdir = { run_rmdir, 0 };
-const struct operation op_rename = { run_rename, sizeof(struct fuse_rename_in) };
-const struct operation op_rename2 = { run_rename2, sizeof(struct fuse_rename2_in) };
-const struct operation op_readlink = { run_readlink, 0 };
+const struct operation op_mknod = { run_mknod, sizeof(struct fuse_mknod_in), finish_entry };
+const struct operation op_mkdir = { run_mkdir, sizeof(struct fuse_mkdir_in), finish_entry };
+const struct operation op_symlink = { run_symlink, 0, finish_entry };
+const struct operation op_link = { run_link, sizeof(struct fuse_link_in), finish_entry };
+const struct operation op_unlink = { run_unlink, 0, NULL };
+const struct operation op_rmdir = { run_rmdir, 0, NULL };
+const struct operation op_rename = { run_rename, sizeof(struct fuse_rename_in), NULL };
+const struct operation op_rename2 = { run_rename2, sizeof(struct fuse_rename2_in), NULL };
+const struct operation op_readlink = { run_readlink, 0, NULL };

@@ -92,7 +92,7 @@ static int run_removexattr(struct request *rq)
 	return session.backend->removexattr(rq, rq->in->nodeid, name);
 }
 
-const struct operation op_setxattr = { run_setxattr, FUSE_COMPAT_SETXATTR_IN_SIZE };
-const struct operation op_getxattr = { run_getxattr, sizeof(struct fuse_getxattr_in) };
-const struct operation op_listxattr = { run_listxattr, sizeof(struct fuse_getxattr_in) };
-const struct operation op_removexattr = { run_removexattr, 0 };
+const struct operation op_setxattr = { run_setxattr, FUSE_COMPAT_SETXATTR_IN_SIZE, NULL };
+const struct operation op_getxattr = { run_getxattr, sizeof(struct fuse_getxattr_in), NULL };
+const struct operation op_listxattr = { run_listxattr, sizeof(struct fuse_getxattr_in), NULL };
+const struct operation op_removexattr = { run_removexattr, 0, NULL };

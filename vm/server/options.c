@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #define _GNU_SOURCE
 #include <errno.h>
-#include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,26 +10,25 @@
 
 #include "opcodes.h"
 #include "options.h"
+#include "say.h"
+#include "server.h"
 
 static const char help[] =
-"usage: mirrorfs [options] SOURCE MOUNTPOINT\n"
-"       mirrorfs --print-stats FILE [NAME]\n"
-"  --transport=dev|uring   how requests travel (default dev)\n"
+"  --transport=dev|uring   how requests travel (default dev); --io-uring=off|on says the same\n"
 "  --require-ring          exit status 3 when the ring is refused\n"
-"  --depth=N               entries of each ring queue (default 8)\n"
+"  --depth=N               entries of each ring queue; --entries=N says the same\n"
 "  --queues=N              ring queues, where the kernel can do with fewer than CPUs\n"
 "  --pool=registered|plain|none\n"
 "                          memory that a queue's entries share for payloads, where the\n"
 "                          kernel can do that (default registered); none: a buffer each\n"
-"  --threads=N             threads serving /dev/fuse (default: number of CPUs)\n"
-"  --no-clone-fd           these threads share one descriptor\n"
+"  --threads=N             threads serving /dev/fuse (default: number of CPUs), or among\n"
+"                          which the ring's queues are spread (default: one for each)\n"
+"  --no-clone-fd           threads of /dev/fuse share one descriptor\n"
 "  --cache=none|auto|always\n"
-"  --writeback             let the kernel gather writes\n"
 "  --max-write=BYTES --max-background=N --max-readahead=BYTES\n"
-"  --no-splice --no-readdirplus --no-locks --no-xattr --read-only\n"
 "  -o OPTION,...           as mount(8) has them: ro, nosuid, noatime, ...; and\n"
-"                          fsname=NAME, subtype=NAME (default mirrorfs; may be empty)\n"
-"  --stats=FILE            keep counters in FILE\n"
+"                          fsname=NAME, subtype=NAME (default the server's; may be empty)\n"
+"  --stats=FILE            keep counters in FILE; --print-stats FILE [NAME] prints them\n"
 "  --pidfile=FILE          write the server's process id there\n"
 "  --foreground            stay in the foreground\n"
 "  --debug                 every request on stderr (and --foreground)\n"
@@ -38,14 +36,19 @@ static const char help[] =
 "  --fault=OPCODE:ERRNO[:EVERY]\n"
 "                          test aid: answer (each EVERY'th) OPCODE with ERRNO\n";
 
-static void __attribute__((noreturn)) wrong(const char *what, const char *value)
+static void __attribute__((noreturn)) try_help(void)
 {
-	fprintf(stderr, "mirrorfs: %s%s%s\n", what, value ? ": " : "", value ? value : "");
-	fputs("Try mirrorfs --help\n", stderr);
+	fprintf(stderr, "Try %s --help\n", program_invocation_short_name);
 	exit(2);
 }
 
-static unsigned int number(const char *name, const char *text, unsigned int least)
+void __attribute__((noreturn)) options_wrong(const char *what, const char *value)
+{
+	say("%s%s%s", what, value ? ": " : "", value ? value : "");
+	try_help();
+}
+
+unsigned int options_number(const char *name, const char *text, unsigned int least)
 {
 	unsigned long value;
 	char *end;
@@ -53,10 +56,25 @@ static unsigned int number(const char *name, const char *text, unsigned int leas
 	errno = 0;
 	value = strtoul(text, &end, 10);
 	if (end == text || *end || errno || *text == '-' || value < least || value > INT_MAX) {
-		fprintf(stderr, "mirrorfs: --%s: not a number from %u: %s\n", name, least, text);
+		say("--%s: not a number from %u: %s", name, least, text);
 		exit(2);
 	}
 	return value;
+}
+
+int options_word(const char *name, const char *value, const char *const *words)
+{
+	char all[128] = "";
+
+	for (int i = 0; words[i]; i++) {
+		if (!strcmp(value, words[i]))
+			return i;
+		if (i)
+			strcat(all, words[i + 1] ? ", " : " or ");
+		strcat(all, words[i]);
+	}
+	say("--%s is %s, not: %s", name, all, value);
+	try_help();
 }
 
 static unsigned int opcode_of(const char *text)
@@ -64,7 +82,7 @@ static unsigned int opcode_of(const char *text)
 	int opcode = opcode_by_name(text);
 
 	if (opcode < 0)
-		wrong("unknown opcode", text);
+		options_wrong("unknown opcode", text);
 	return opcode;
 }
 
@@ -83,8 +101,8 @@ static void delay(struct options *o, char *text)
 	char *msec = next_part(text);
 
 	if (!msec)
-		wrong("--delay wants OPCODE:MSEC", text);
-	o->delay_msec[opcode_of(text)] = number("delay", msec, 0);
+		options_wrong("--delay wants OPCODE:MSEC", text);
+	o->delay_msec[opcode_of(text)] = options_number("delay", msec, 0);
 	o->test_aids = true;
 }
 
@@ -97,8 +115,8 @@ static int error_of(const char *text)
 			return e;
 	}
 	if (*text >= '1' && *text <= '9')
-		return number("fault", text, 1);
-	wrong("unknown error", text);
+		return options_number("fault", text, 1);
+	options_wrong("unknown error", text);
 }
 
 static void fault(struct options *o, char *text)
@@ -108,12 +126,12 @@ static void fault(struct options *o, char *text)
 	unsigned int opcode;
 
 	if (!error)
-		wrong("--fault wants OPCODE:ERRNO[:EVERY]", text);
+		options_wrong("--fault wants OPCODE:ERRNO[:EVERY]", text);
 	opcode = opcode_of(text);
 	o->fault_error[opcode] = error_of(error);
 	if (o->fault_error[opcode] > 511)
-		wrong("no such error", error);
-	o->fault_every[opcode] = every ? number("fault", every, 1) : 1;
+		options_wrong("no such error", error);
+	o->fault_every[opcode] = every ? options_number("fault", every, 1) : 1;
 	o->test_aids = true;
 }
 
@@ -162,7 +180,7 @@ static void mount_option(struct options *o, const char *word)
 			return;
 		}
 	}
-	wrong("unknown word after -o", word);
+	options_wrong("unknown word after -o", word);
 }
 
 static void mount_options(struct options *o, char *list)
@@ -171,31 +189,37 @@ static void mount_options(struct options *o, char *list)
 		mount_option(o, word);
 }
 
-void options_parse(struct options *o, int argc, char **argv)
+/* The shared options and the program's own in one list. */
+static void join_options(struct option *all, const struct option *shared, const struct option *own)
+{
+	while (shared->name)
+		*all++ = *shared++;
+	while (own && own->name)
+		*all++ = *own++;
+	*all = *shared;
+}
+
+void options_parse(struct options *o, const struct program *program, int argc, char **argv)
 {
 	enum {
-		TRANSPORT = 1, REQUIRE, DEPTH, QUEUES, POOL, THREADS, NO_CLONE, CACHE, WRITEBACK,
-		MAX_WRITE, MAX_BACKGROUND, MAX_READAHEAD, NO_SPLICE, NO_PLUS, NO_LOCKS,
-		NO_XATTR, READ_ONLY, STATS, PIDFILE, FOREGROUND, DEBUG, DELAY, FAULT, HELP,
+		TRANSPORT = 1, IO_URING, REQUIRE, DEPTH, QUEUES, POOL, THREADS, NO_CLONE, CACHE,
+		MAX_WRITE, MAX_BACKGROUND, MAX_READAHEAD, STATS, PIDFILE, FOREGROUND, DEBUG,
+		DELAY, FAULT, HELP,
 	};
 	static const struct option names[] = {
 		{ "transport", 1, NULL, TRANSPORT },
+		{ "io-uring", 1, NULL, IO_URING },
 		{ "require-ring", 0, NULL, REQUIRE },
 		{ "depth", 1, NULL, DEPTH },
+		{ "entries", 1, NULL, DEPTH },
 		{ "queues", 1, NULL, QUEUES },
 		{ "pool", 1, NULL, POOL },
 		{ "threads", 1, NULL, THREADS },
 		{ "no-clone-fd", 0, NULL, NO_CLONE },
 		{ "cache", 1, NULL, CACHE },
-		{ "writeback", 0, NULL, WRITEBACK },
 		{ "max-write", 1, NULL, MAX_WRITE },
 		{ "max-background", 1, NULL, MAX_BACKGROUND },
 		{ "max-readahead", 1, NULL, MAX_READAHEAD },
-		{ "no-splice", 0, NULL, NO_SPLICE },
-		{ "no-readdirplus", 0, NULL, NO_PLUS },
-		{ "no-locks", 0, NULL, NO_LOCKS },
-		{ "no-xattr", 0, NULL, NO_XATTR },
-		{ "read-only", 0, NULL, READ_ONLY },
 		{ "stats", 1, NULL, STATS },
 		{ "pidfile", 1, NULL, PIDFILE },
 		{ "foreground", 0, NULL, FOREGROUND },
@@ -205,67 +229,49 @@ void options_parse(struct options *o, int argc, char **argv)
 		{ "help", 0, NULL, HELP },
 		{ NULL, 0, NULL, 0 },
 	};
-	int c, which;
+	static const char *const transports[] = { "dev", "uring", NULL };
+	static const char *const switches[] = { "off", "on", NULL };
+	static const char *const pools[] = { "none", "plain", "registered", NULL };
+	static const char *const caches[] = { "none", "auto", "always", NULL };
+	struct option all[64];
+	int c;
 
 	*o = (struct options){
 		.clone_fd = true,
-		.splice = true,
-		.subtype = "mirrorfs",
-		.readdirplus = true,
-		.locks = true,
-		.xattr = true,
+		.subtype = program_invocation_short_name,
 		.cache = CACHE_AUTO,
 		.pool = POOL_REGISTERED,
+		.allow_other = ALLOW_ON,
 		.depth = 8,
 		.max_write = 1 << 20,
 		.max_background = 64,
 		.max_readahead = UINT_MAX,
 	};
-	while ((c = getopt_long(argc, argv, "o:", names, &which)) != -1) {
+	if (program->defaults)
+		program->defaults(o);
+	join_options(all, names, program->options);
+	while ((c = getopt_long(argc, argv, "o:", all, NULL)) != -1) {
 		switch (c) {
 		case TRANSPORT:
-			o->uring = !strcmp(optarg, "uring");
-			if (!o->uring && strcmp(optarg, "dev"))
-				wrong("--transport is dev or uring, not", optarg);
+			o->uring = options_word("transport", optarg, transports);
+			break;
+		case IO_URING:
+			o->uring = options_word("io-uring", optarg, switches);
 			break;
 		case REQUIRE: o->require_ring = true; break;
-		case DEPTH: o->depth = number("depth", optarg, 1); break;
-		case QUEUES: o->queues = number("queues", optarg, 1); break;
-		case POOL:
-			if (!strcmp(optarg, "registered"))
-				o->pool = POOL_REGISTERED;
-			else if (!strcmp(optarg, "plain"))
-				o->pool = POOL_PLAIN;
-			else if (!strcmp(optarg, "none"))
-				o->pool = POOL_NONE;
-			else
-				wrong("--pool is registered, plain or none, not", optarg);
-			break;
-		case THREADS: o->threads = number("threads", optarg, 1); break;
+		case DEPTH: o->depth = options_number("depth", optarg, 1); break;
+		case QUEUES: o->queues = options_number("queues", optarg, 1); break;
+		case POOL: o->pool = options_word("pool", optarg, pools); break;
+		case THREADS: o->threads = options_number("threads", optarg, 1); break;
 		case NO_CLONE: o->clone_fd = false; break;
-		case CACHE:
-			if (!strcmp(optarg, "none"))
-				o->cache = CACHE_NONE;
-			else if (!strcmp(optarg, "auto"))
-				o->cache = CACHE_AUTO;
-			else if (!strcmp(optarg, "always"))
-				o->cache = CACHE_ALWAYS;
-			else
-				wrong("--cache is none, auto or always, not", optarg);
-			break;
-		case WRITEBACK: o->writeback = true; break;
-		case MAX_WRITE: o->max_write = number("max-write", optarg, 1); break;
+		case CACHE: o->cache = options_word("cache", optarg, caches); break;
+		case MAX_WRITE: o->max_write = options_number("max-write", optarg, 1); break;
 		case MAX_BACKGROUND:
-			o->max_background = number("max-background", optarg, 1);
+			o->max_background = options_number("max-background", optarg, 1);
 			break;
 		case MAX_READAHEAD:
-			o->max_readahead = number("max-readahead", optarg, 0);
+			o->max_readahead = options_number("max-readahead", optarg, 0);
 			break;
-		case NO_SPLICE: o->splice = false; break;
-		case NO_PLUS: o->readdirplus = false; break;
-		case NO_LOCKS: o->locks = false; break;
-		case NO_XATTR: o->xattr = false; break;
-		case READ_ONLY: o->mount_flags |= MS_RDONLY; break;
 		case 'o': mount_options(o, optarg); break;
 		case STATS: o->stats = optarg; break;
 		case PIDFILE: o->pidfile = optarg; break;
@@ -274,30 +280,28 @@ void options_parse(struct options *o, int argc, char **argv)
 		case DELAY: delay(o, optarg); break;
 		case FAULT: fault(o, optarg); break;
 		case HELP:
-			fputs(help, stdout);
+			printf("usage: %s [options] %s\n%s%s", program_invocation_short_name,
+			       program->usage, program->help, help);
 			exit(0);
 		default:
-			fputs("Try mirrorfs --help\n", stderr);
-			exit(2);
+			if (c < OWN_OPTION)
+				try_help();
+			program->option(o, c, optarg);
 		}
 	}
-	if (argc - optind != 2)
-		wrong("SOURCE and MOUNTPOINT are wanted", NULL);
+	program->arguments(o, argc - optind, argv + optind);
 	/* the kernel's own least write size, and far more than it ever sends */
 	if (o->max_write < 4096)
 		o->max_write = 4096;
 	if (o->max_write > 64 << 20)
-		wrong("--max-write is too large", NULL);
+		options_wrong("--max-write is too large", NULL);
 	if (o->depth > 4096 || o->threads > 1024 || o->queues > 4096)
-		wrong("--depth, --threads or --queues is too large", NULL);
+		options_wrong("--depth, --threads or --queues is too large", NULL);
 	if (o->max_background > UINT16_MAX)
-		wrong("--max-background is too large", NULL);
-	if (o->writeback && o->cache == CACHE_NONE)
-		wrong("--writeback needs a cache", NULL);
+		options_wrong("--max-background is too large", NULL);
+	o->ring_threads = o->threads;
 	if (!o->threads)
 		o->threads = sysconf(_SC_NPROCESSORS_ONLN);
-	o->source = argv[optind];
 	if (!o->fsname)
 		o->fsname = o->source;
-	o->mountpoint = argv[optind + 1];
 }

@@ -8,6 +8,7 @@
 #include "fuse_proto.h"
 
 enum cache_policy { CACHE_NONE, CACHE_AUTO, CACHE_ALWAYS };
+enum allow_other { ALLOW_AUTO, ALLOW_ON, ALLOW_OFF };
 
 /* Payload buffers of the ring: an entry's own, or a queue's pool. */
 enum pool_kind { POOL_NONE, POOL_PLAIN, POOL_REGISTERED };
@@ -31,10 +32,12 @@ struct options {
 	bool debug;
 	enum cache_policy cache;
 	enum pool_kind pool;
+	enum allow_other allow_other;	/* auto: where it is allowed */
 	unsigned long mount_flags;	/* MS_* */
 	unsigned int depth;
 	unsigned int queues;		/* 0: all possible CPUs */
-	unsigned int threads;
+	unsigned int threads;		/* of /dev/fuse */
+	unsigned int ring_threads;	/* 0: one for each queue */
 	unsigned int max_write;
 	unsigned int max_background;	/* 0: the kernel's choice */
 	unsigned int max_readahead;
@@ -46,7 +49,15 @@ struct options {
 	unsigned int fault_every[PROTO_OPCODES];
 };
 
+struct program;
+
 /* Ends the process with status 2 on wrong usage. */
-void options_parse(struct options *o, int argc, char **argv);
+void options_parse(struct options *o, const struct program *program, int argc, char **argv);
+
+/* For a program's own options: each of these ends the process when it does not fit. */
+void __attribute__((noreturn)) options_wrong(const char *what, const char *value);
+unsigned int options_number(const char *name, const char *text, unsigned int least);
+/* Which of the words VALUE is; the list ends with NULL. */
+int options_word(const char *name, const char *value, const char *const *words);
 
 #endif

@@ -23,8 +23,8 @@ static int run_nothing(struct request *rq)
 	return REPLY_NONE;
 }
 
-static const struct operation op_destroy = { run_destroy, 0 };
-static const struct operation op_notify_reply = { run_nothing, 0 };
+static const struct operation op_destroy = { run_destroy, 0, NULL };
+static const struct operation op_notify_reply = { run_nothing, 0, NULL };
 
 static const struct operation *const operations[PROTO_OPCODES] = {
 	[FUSE_LOOKUP] = &op_lookup,
@@ -57,11 +57,10 @@ static const struct operation *const operations[PROTO_OPCODES] = {
 	[FUSE_GETLK] = &op_getlk,
 	[FUSE_SETLK] = &op_setlk,
 	[FUSE_SETLKW] = &op_setlkw,
-	/* ACCESS, BMAP, POLL: the kernel does without after one ENOSYS */
+	/* ACCESS, BMAP, IOCTL, POLL: the kernel does without after one ENOSYS */
 	[FUSE_CREATE] = &op_create,
 	[FUSE_INTERRUPT] = &op_interrupt,
 	[FUSE_DESTROY] = &op_destroy,
-	[FUSE_IOCTL] = &op_ioctl,
 	[FUSE_NOTIFY_REPLY] = &op_notify_reply,
 	[FUSE_BATCH_FORGET] = &op_batch_forget,
 	[FUSE_FALLOCATE] = &op_fallocate,
@@ -91,6 +90,11 @@ static bool wants_reply(unsigned int opcode)
 	       opcode != FUSE_INTERRUPT && opcode != FUSE_NOTIFY_REPLY;
 }
 
+static int finish(struct request *rq, int result)
+{
+	return result >= 0 && rq->op->finish ? rq->op->finish(rq, result) : result;
+}
+
 static int run_operation(struct request *rq)
 {
 	const struct operation *op = NULL;
@@ -101,7 +105,8 @@ static int run_operation(struct request *rq)
 		return -ENOSYS;
 	if (rq->arg_size < op->arg_size)
 		return wants_reply(rq->in->opcode) ? -EINVAL : REPLY_NONE;
-	return op->run(rq);
+	rq->op = op;
+	return finish(rq, op->run(rq));
 }
 
 static void debug(const struct request *rq, const char *what, int result)
@@ -144,22 +149,51 @@ static int run_with_aids(struct request *rq)
 		result = -opt->fault_error[opcode];
 	else
 		result = run_operation(rq);
-	if (known && opt->delay_msec[opcode] && result != REPLY_LATER && result != REPLY_NONE) {
+	if (result == REPLY_LATER || result == REPLY_SOON || result == REPLY_NONE)
+		return result;
+	if (known && opt->delay_msec[opcode]) {
 		later_reply(rq, result, opt->delay_msec[opcode]);
 		return REPLY_LATER;
 	}
-	if (opt->debug && result != REPLY_LATER)
+	if (opt->debug)
 		debug(rq, "result ", result);
 	return result;
 }
 
-int request_run(struct request *rq)
+void request_complete(struct request *rq, int result)
+{
+	unsigned int opcode = rq->in->opcode;
+
+	result = finish(rq, result);
+	if (__builtin_expect(session.opt->test_aids, false)) {
+		if (session.opt->delay_msec[opcode]) {
+			later_reply(rq, result, session.opt->delay_msec[opcode]);
+			return;
+		}
+		if (session.opt->debug)
+			debug(rq, "later result ", result);
+	}
+	rq->reply(rq, result);
+}
+
+static void count(const struct request *rq)
 {
 	unsigned int opcode = rq->in->opcode < PROTO_OPCODES ? rq->in->opcode : 0;
 
 	stats_add(&rq->stats->requests[rq->path], 1);
 	stats_add(&rq->stats->bytes_in[rq->path], rq->in->len);
 	stats_add(&rq->stats->op[rq->path][opcode], 1);
+}
+
+int request_refuse(struct request *rq, int error)
+{
+	count(rq);
+	return wants_reply(rq->in->opcode) ? error : REPLY_NONE;
+}
+
+int request_run(struct request *rq)
+{
+	count(rq);
 	if (__builtin_expect(session.opt->test_aids, false))
 		return run_with_aids(rq);
 	return run_operation(rq);

@@ -17,7 +17,13 @@
  * a negative error number, or one of these.
  */
 #define REPLY_NONE (-10000)	/* nothing more to send */
-#define REPLY_LATER (-10001)	/* request_complete() will be called, by any thread */
+/*
+ * request_complete() will be called, by any thread and not before this is returned:
+ * perhaps never without another request (a lock), or as soon as the work is done that
+ * the backend has under way.
+ */
+#define REPLY_LATER (-10001)
+#define REPLY_SOON (-10002)
 
 struct request {
 	const struct fuse_in_header *in;
@@ -29,8 +35,11 @@ struct request {
 	uint32_t out_max;
 	enum path path;
 	struct stats_slot *stats;
-	/* Send a reply of a request for which REPLY_LATER was returned. */
-	void (*complete)(struct request *rq, int result);
+	const struct operation *op;
+	/* The io_uring of the thread that serves it; NULL when that has none. */
+	struct loop *loop;
+	/* Send the reply of a request for which REPLY_LATER or REPLY_SOON was returned. */
+	void (*reply)(struct request *rq, int result);
 	/* Reply with SIZE bytes of a file; NULL when the transport has no better way than read. */
 	int (*send_file)(struct request *rq, int fd, uint64_t offset, uint32_t size);
 
@@ -42,14 +51,14 @@ struct request {
 
 /* Handle a request; the result as described above. */
 int request_run(struct request *rq);
+/* The same for one that can not be what it says. */
+int request_refuse(struct request *rq, int error);
 
 /* Size of the opcode's own header, at the front of what follows the common one. */
 uint32_t request_arg_size(uint32_t opcode);
 
-static inline void request_complete(struct request *rq, int result)
-{
-	rq->complete(rq, result);
-}
+/* What a method of the backend that said REPLY_LATER or REPLY_SOON would have returned. */
+void request_complete(struct request *rq, int result);
 
 /*
  * Names in the payload. Each is checked: NUL-terminated within the payload, no slash,

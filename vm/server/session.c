@@ -13,7 +13,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "drain.h"
 #include "ops.h"
+#include "say.h"
 #include "session.h"
 #include "stats.h"
 
@@ -30,12 +32,7 @@ static uint64_t init_unique;
 static int end_event = -1;
 static int signals = -1;
 static bool failed;
-
-static int complain(const char *what)
-{
-	fprintf(stderr, "mirrorfs: %s: %s\n", what, strerror(errno));
-	return 1;
-}
+static bool stopped;		/* by a signal */
 
 static int mount_it(void)
 {
@@ -48,13 +45,19 @@ static int mount_it(void)
 		return complain("/dev/fuse");
 	if (stat(opt->mountpoint, &st) < 0)
 		return complain(opt->mountpoint);
-	snprintf(data, sizeof(data),
-		 "fd=%d,rootmode=%o,user_id=0,group_id=0,allow_other,default_permissions",
-		 session.fd, st.st_mode & S_IFMT);
 	snprintf(type, sizeof(type), "fuse%s%s", *opt->subtype ? "." : "", opt->subtype);
-	if (mount(opt->fsname, opt->mountpoint, type, opt->mount_flags, data) < 0)
-		return complain(opt->mountpoint);
-	return 0;
+	session.allow_other = opt->allow_other != ALLOW_OFF;
+	for (;;) {
+		snprintf(data, sizeof(data),
+			 "fd=%d,rootmode=%o,user_id=%u,group_id=%u,default_permissions%s",
+			 session.fd, st.st_mode & S_IFMT, geteuid(), getegid(),
+			 session.allow_other ? ",allow_other" : "");
+		if (mount(opt->fsname, opt->mountpoint, type, opt->mount_flags, data) == 0)
+			return 0;
+		if (opt->allow_other != ALLOW_AUTO || !session.allow_other)
+			return complain(opt->mountpoint);
+		session.allow_other = false;
+	}
 }
 
 /* Read INIT; with another major number in it the kernel asks again after our answer. */
@@ -75,7 +78,7 @@ static int read_init(void)
 		stats_add(&stats->slot[0].op[PATH_DEV][FUSE_INIT], 1);
 		stats_add(&stats->slot[0].dev_init, 1);
 		if ((size_t)n < sizeof(*in) + 16 || in->opcode != FUSE_INIT) {
-			fprintf(stderr, "mirrorfs: the kernel did not start with INIT\n");
+			say("the kernel did not start with INIT");
 			return 1;
 		}
 		memset(&init, 0, sizeof(init));
@@ -96,7 +99,7 @@ static int read_init(void)
 		stats_add(&stats->slot[0].replies[PATH_DEV], 1);
 	}
 	if (init.major < FUSE_KERNEL_VERSION || init.minor < PROTO_MINOR_LEAST) {
-		fprintf(stderr, "mirrorfs: the kernel speaks FUSE %u.%u, %u.%u is needed\n",
+		say("the kernel speaks FUSE %u.%u, %u.%u is needed",
 			init.major, init.minor, FUSE_KERNEL_VERSION, PROTO_MINOR_LEAST);
 		return 1;
 	}
@@ -114,24 +117,12 @@ static uint64_t offered(void)
 
 static uint64_t wanted(void)
 {
-	const struct options *opt = session.opt;
-	uint64_t flags = FUSE_ASYNC_READ | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES |
-			 FUSE_DONT_MASK | FUSE_ASYNC_DIO | FUSE_PARALLEL_DIROPS |
-			 FUSE_HANDLE_KILLPRIV_V2 | FUSE_MAX_PAGES | FUSE_SETXATTR_EXT |
-			 FUSE_INIT_EXT | FUSE_AUTO_INVAL_DATA |
-			 PROTO_DIRECT_IO_ALLOW_MMAP;
+	uint64_t flags = FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_ASYNC_DIO | FUSE_MAX_PAGES |
+			 FUSE_INIT_EXT | PROTO_DIRECT_IO_ALLOW_MMAP;
 
-	if (opt->locks)
-		flags |= FUSE_POSIX_LOCKS | FUSE_FLOCK_LOCKS;
-	if (opt->readdirplus)
-		flags |= FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO;
-	if (opt->cache != CACHE_NONE)
-		flags |= FUSE_CACHE_SYMLINKS;
-	if (opt->writeback)
-		flags |= FUSE_WRITEBACK_CACHE;
-	if (opt->uring)
+	if (session.opt->uring)
 		flags |= PROTO_OVER_IO_URING;
-	return flags;
+	return flags | session.backend->init_flags(session.opt);
 }
 
 static void agree(void)
@@ -176,17 +167,25 @@ static void agree(void)
 	}
 }
 
-int session_mount(const struct backend *backend)
+void session_signals(sigset_t *set)
+{
+	sigemptyset(set);
+	sigaddset(set, SIGTERM);
+	sigaddset(set, SIGINT);
+	sigaddset(set, SIGHUP);
+	if (session.backend->asynchronous) {
+		sigaddset(set, SIGUSR2);
+		sigaddset(set, SIGCONT);
+	}
+}
+
+int session_mount(void)
 {
 	sigset_t set;
 
-	session.backend = backend;
 	session.fd = -1;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
+	session_signals(&set);
 	end_event = eventfd(0, EFD_CLOEXEC);
 	signals = signalfd(-1, &set, SFD_CLOEXEC);
 	if (end_event < 0 || signals < 0)
@@ -259,7 +258,8 @@ void session_end(void)
 
 void session_fail(const char *why, int error)
 {
-	fprintf(stderr, "mirrorfs: %s: %s; giving up\n", why, strerror(error));
+	say("%s: %s; giving up", why, strerror(error));
+	stats->state = STATE_HALTED;
 	__atomic_store_n(&failed, true, __ATOMIC_RELEASE);
 	session_end();
 }
@@ -275,23 +275,43 @@ static bool wait_for_end(int msec)
 	return true;
 }
 
+static void on_signal(void)
+{
+	struct signalfd_siginfo info;
+
+	if (read(signals, &info, sizeof(info)) != sizeof(info))
+		return;
+	switch (info.ssi_signo) {
+	case SIGUSR2:
+		drain(true);
+		break;
+	case SIGCONT:
+		drain(false);
+		break;
+	default:
+		session_unmount();
+		/*
+		 * A busy mount lives on detached. Its users get ENOTCONN when this
+		 * process ends, which need not wait for them.
+		 */
+		wait_for_end(1000);
+		stopped = true;
+	}
+}
+
 int session_wait(void)
 {
 	struct pollfd fds[] = {
 		{ .fd = end_event, .events = POLLIN }, { .fd = signals, .events = POLLIN },
 	};
 
-	while (!session_has_ended()) {
-		poll(fds, 2, -1);
-		if (fds[1].revents) {
-			session_unmount();
-			/*
-			 * A busy mount lives on detached. Its users get ENOTCONN when
-			 * this process ends, which need not wait for them.
-			 */
-			wait_for_end(1000);
-			break;
-		}
+	while (!session_has_ended() && !stopped) {
+		/* the last reply wakes nobody: a drained server has no hurry to say so */
+		poll(fds, 2, stats->state == STATE_DRAINING ? 1 : -1);
+		if (fds[1].revents)
+			on_signal();
+		if (stats->state == STATE_DRAINING && drain_is_done())
+			stats->state = STATE_DRAINED;
 	}
 	return __atomic_load_n(&failed, __ATOMIC_ACQUIRE) ? 1 : 0;
 }

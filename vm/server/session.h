@@ -5,6 +5,7 @@
 #ifndef SESSION_H
 #define SESSION_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -12,7 +13,7 @@
 #include "options.h"
 
 struct session {
-	const struct options *opt;	/* set first of all */
+	const struct options *opt;	/* these two are set first of all */
 	const struct backend *backend;
 	int fd;				/* /dev/fuse, the mounted one */
 	uint32_t max_write;
@@ -25,6 +26,7 @@ struct session {
 	uint32_t setxattr_in_size;
 	bool cache_negative;
 	bool writeback;
+	bool allow_other;
 	bool ring_agreed;
 	bool ring_pools;		/* the kernel knows pools */
 	bool ring_starting;		/* agreed, but not ready yet */
@@ -33,8 +35,10 @@ struct session {
 
 extern struct session session;
 
+/* Those that session_wait() takes: to be blocked in all threads. */
+void session_signals(sigset_t *set);
 /* Mount and exchange INIT, except for the reply. 0 or exit status. */
-int session_mount(const struct backend *backend);
+int session_mount(void);
 /* Send the INIT reply. 0 or exit status. */
 int session_reply_init(void);
 void session_unmount(void);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "opcodes.h"
+#include "say.h"
 #include "stats.h"
 
 static const char magic[16] = "mirrorfs stats1";
@@ -28,14 +29,14 @@ void stats_open(const char *file, unsigned int slots)
 	if (file) {
 		fd = open(file, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 		if (fd < 0 || ftruncate(fd, stats_size) < 0) {
-			fprintf(stderr, "mirrorfs: %s: %s\n", file, strerror(errno));
+			say("%s: %s", file, strerror(errno));
 			exit(1);
 		}
 		flags = MAP_SHARED;
 	}
 	stats = mmap(NULL, stats_size, PROT_READ | PROT_WRITE, flags, fd, 0);
 	if (stats == MAP_FAILED) {
-		fprintf(stderr, "mirrorfs: counters: %s\n", strerror(errno));
+		say("counters: %s", strerror(errno));
 		exit(1);
 	}
 	if (file)
@@ -60,10 +61,36 @@ static void add_slot(struct stats_slot *sum, const struct stats_slot *slot)
 		to[i] += __atomic_load_n(from + i, __ATOMIC_RELAXED);
 }
 
+static struct stats_slot add_all(const struct stats_file *f)
+{
+	struct stats_slot sum = { 0 };
+
+	for (uint32_t i = 0; i < f->slots; i++)
+		add_slot(&sum, &f->slot[i]);
+	return sum;
+}
+
+static uint64_t in_flight(const struct stats_slot *sum)
+{
+	uint64_t replies = sum->replies[PATH_DEV] + sum->replies[PATH_RING] + sum->dev_forget +
+			   sum->dev_interrupt + sum->op[PATH_DEV][FUSE_NOTIFY_REPLY];
+	uint64_t requests = sum->requests[PATH_DEV] + sum->requests[PATH_RING];
+
+	/* they are not read at one moment */
+	return requests > replies ? requests - replies : 0;
+}
+
+uint64_t stats_in_flight(const struct stats_file *f)
+{
+	struct stats_slot sum = add_all(f);
+
+	return in_flight(&sum);
+}
+
 int stats_print(const char *file, const char *wanted)
 {
 	const struct stats_file *f = MAP_FAILED;
-	struct stats_slot sum = { 0 };
+	struct stats_slot sum;
 	struct stat st;
 	bool found = false;
 	int fd;
@@ -74,17 +101,16 @@ int stats_print(const char *file, const char *wanted)
 	if (fd >= 0 && fstat(fd, &st) == 0 && st.st_size >= (off_t)sizeof(*f))
 		f = mmap(NULL, st.st_size, PROT_READ, MAP_SHARED, fd, 0);
 	if (fd < 0 || (f == MAP_FAILED && errno)) {
-		fprintf(stderr, "mirrorfs: %s: %s\n", file, strerror(errno));
+		say("%s: %s", file, strerror(errno));
 		return 1;
 	}
 	if (f == MAP_FAILED || memcmp(f->magic, magic, sizeof(magic)) ||
 	    f->slot_size != sizeof(sum) ||
 	    (uint64_t)st.st_size < sizeof(*f) + (uint64_t)f->slots * f->slot_size) {
-		fprintf(stderr, "mirrorfs: %s: not a file of counters\n", file);
+		say("%s: not a file of counters", file);
 		return 1;
 	}
-	for (uint32_t i = 0; i < f->slots; i++)
-		add_slot(&sum, &f->slot[i]);
+	sum = add_all(f);
 
 	const struct { const char *name; uint64_t value; } all[] = {
 		{ "requests_dev", sum.requests[PATH_DEV] },
@@ -104,6 +130,8 @@ int stats_print(const char *file, const char *wanted)
 		{ "entries", f->entries },
 		{ "ring", f->ring },
 		{ "exit_status", f->exit_status },
+		{ "state", f->state },
+		{ "in_flight", in_flight(&sum) },
 	};
 
 	for (size_t i = 0; i < sizeof(all) / sizeof(*all); i++) {
@@ -132,7 +160,7 @@ int stats_print(const char *file, const char *wanted)
 		}
 	}
 	if (wanted && !found) {
-		fprintf(stderr, "mirrorfs: no counter %s\n", wanted);
+		say("no counter %s", wanted);
 		return 1;
 	}
 	return fflush(stdout) ? 1 : 0;

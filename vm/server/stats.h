@@ -12,6 +12,7 @@
 #include "fuse_proto.h"
 
 enum path { PATH_DEV, PATH_RING, PATHS };
+enum serving_state { STATE_RUNNING, STATE_DRAINING, STATE_DRAINED, STATE_HALTED };
 enum ring_state { RING_NOT_ASKED, RING_IN_USE, RING_REFUSED };
 
 struct stats_slot {
@@ -35,6 +36,7 @@ struct stats_file {
 	uint64_t entries;
 	uint64_t ring;
 	uint64_t exit_status;
+	uint64_t state;
 	struct stats_slot slot[] __attribute__((aligned(128)));
 };
 
@@ -43,6 +45,8 @@ extern struct stats_file *stats;
 /* Slots can be used by one thread at a time. FILE may be NULL. Exits on failure. */
 void stats_open(const char *file, unsigned int slots);
 void stats_close(void);
+/* Requests that were taken and want a reply, but have none yet. */
+uint64_t stats_in_flight(const struct stats_file *f);
 /* Status for the process. */
 int stats_print(const char *file, const char *name);
 

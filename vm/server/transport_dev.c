@@ -2,16 +2,20 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "loop.h"
 #include "ops.h"
+#include "say.h"
 #include "transport.h"
 
 /*
@@ -30,6 +34,10 @@ struct dev_request {
 
 struct worker {
 	pthread_t thread;
+	struct loop loop;	/* of an asynchronous backend */
+	struct awaited readable;
+	bool polling;
+	unsigned int taken;	/* requests without reply */
 	int fd;
 	struct dev_request *current;
 	struct stats_slot *stats;
@@ -82,7 +90,7 @@ static void *map(size_t size)
 	return at == MAP_FAILED ? NULL : at;
 }
 
-static void dev_complete(struct request *rq, int result);
+static void dev_reply(struct request *rq, int result);
 
 /* Offset in the input at which the data of a WRITE starts. */
 #define WRITE_DATA (sizeof(struct fuse_in_header) + sizeof(struct fuse_write_in))
@@ -107,7 +115,7 @@ static struct dev_request *new_request(void)
 	r->rq.out_max = out_map_size - page;
 	r->rq.in = (struct fuse_in_header *)r->in;
 	r->rq.path = PATH_DEV;
-	r->rq.complete = dev_complete;
+	r->rq.reply = dev_reply;
 	return r;
 }
 
@@ -133,15 +141,19 @@ static struct dev_request *take_request(struct worker *w)
 		r->worker = w;
 		r->fd = w->fd;
 		r->rq.stats = w->stats;
+		r->rq.loop = w->loop.made ? &w->loop : NULL;
 	}
 	return r;
 }
 
 /* A reply that had to wait; any thread. */
-static void dev_complete(struct request *rq, int result)
+static void dev_reply(struct request *rq, int result)
 {
 	struct dev_request *r = (struct dev_request *)rq;
 	struct stats_slot *slot = &stats->slot[0];
+	struct loop *l = rq->loop;
+	bool full = __atomic_fetch_sub(&r->worker->taken, 1, __ATOMIC_RELAXED) >=
+		    session.opt->depth;
 
 	__atomic_fetch_add(&slot->replies[PATH_DEV], 1, __ATOMIC_RELAXED);
 	__atomic_fetch_add(&slot->bytes_out[PATH_DEV],
@@ -152,6 +164,9 @@ static void dev_complete(struct request *rq, int result)
 	r->next_spare = spares;
 	spares = r;
 	pthread_mutex_unlock(&spares_lock);
+	/* it may take more again, and waits for nothing of that kind */
+	if (full && l && l != loop_current())
+		loop_wake(l);
 }
 
 /* ------------------------------------------------------------ spliced replies */
@@ -278,8 +293,9 @@ static bool handle(struct worker *w, size_t n)
 	}
 	parse(r, n);
 	count_special(w, r->rq.in->opcode);
-	result = r->rq.in->len == n ? request_run(&r->rq) : -EIO;
-	if (result == REPLY_LATER) {
+	result = r->rq.in->len == n ? request_run(&r->rq) : request_refuse(&r->rq, -EINVAL);
+	if (result == REPLY_LATER || result == REPLY_SOON) {
+		__atomic_fetch_add(&w->taken, 1, __ATOMIC_RELAXED);
 		w->current = take_request(w);
 		if (!w->current) {
 			session_fail("buffers", ENOMEM);
@@ -296,22 +312,90 @@ static bool handle(struct worker *w, size_t n)
 	return true;
 }
 
+/* False: go no further. */
+static bool take(struct worker *w, bool *nothing)
+{
+	ssize_t n = read(w->fd, w->current->in, in_size);
+
+	if (n >= 0)
+		return handle(w, n);
+	*nothing = errno == EAGAIN;
+	/* ENOENT: the request was aborted while it was read */
+	if (errno == EINTR || errno == EAGAIN || errno == ENOENT)
+		return true;
+	session_gone(errno);
+	return false;
+}
+
+static void serve_blocking(struct worker *w)
+{
+	bool nothing;
+
+	while (!session_has_ended() && take(w, &nothing))
+		;
+}
+
+static void became_readable(struct awaited *a, int result)
+{
+	struct worker *w = AWAITED_IN(struct worker, readable, a);
+
+	(void)result;
+	w->polling = false;
+}
+
+static bool may_take(struct worker *w)
+{
+	return !w->polling && !w->loop.paused &&
+	       __atomic_load_n(&w->taken, __ATOMIC_RELAXED) < session.opt->depth;
+}
+
+/*
+ * For a backend that answers later: requests are taken while there are any, then all
+ * that they have led to is submitted at once.
+ */
+static void serve_with_loop(struct worker *w)
+{
+	bool on = true;
+
+	while (on && !session_has_ended()) {
+		bool nothing = false;
+
+		while (on && !nothing && may_take(w))
+			on = take(w, &nothing);
+		if (nothing) {
+			w->polling = true;
+			/* each request wakes one thread, not all */
+			loop_poll(&w->loop, w->fd, POLLIN | EPOLLEXCLUSIVE, &w->readable);
+		}
+		if (on)
+			on = loop_turn(&w->loop, true);
+	}
+}
+
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
+	const char *what;
+	int rc;
 
-	while (!session_has_ended()) {
-		ssize_t n = read(w->fd, w->current->in, in_size);
-
-		if (n >= 0) {
-			if (!handle(w, n))
-				break;
-		} else if (errno != EINTR && errno != EAGAIN && errno != ENOENT) {
-			/* ENOENT: the request was aborted while it was read */
-			session_gone(errno);
-			break;
-		}
+	if (!session.backend->asynchronous) {
+		serve_blocking(w);
+		return NULL;
 	}
+	rc = loop_make(&w->loop, 2 * session.opt->depth + 4, 0, &what);
+	if (rc) {
+		session_fail(what, rc);
+		return NULL;
+	}
+	w->current->rq.loop = &w->loop;
+	w->readable.done = became_readable;
+	if (session.backend->thread_start)
+		session.backend->thread_start(&w->loop);
+	serve_with_loop(w);
+	while (w->loop.busy && loop_turn(&w->loop, true))
+		;
+	if (session.backend->thread_stop)
+		session.backend->thread_stop(&w->loop);
 	return NULL;
 }
 
@@ -330,6 +414,7 @@ static int clone_fd(void)
 
 static void free_worker(struct worker *w)
 {
+	loop_destroy(&w->loop);
 	close_pipe(w);
 	if (w->current)
 		free_request(w->current);
@@ -355,6 +440,8 @@ static struct worker *new_worker(unsigned int number)
 		if (fd >= 0)
 			w->fd = fd;
 	}
+	if (session.backend->asynchronous && fcntl(w->fd, F_SETFL, O_NONBLOCK) < 0)
+		say("/dev/fuse: %s", strerror(errno));
 	w->stats = &stats->slot[FIRST_DEV_SLOT + number];
 	w->current = take_request(w);
 	w->spliced_header = map(page);
@@ -393,7 +480,7 @@ int dev_start(unsigned int threads)
 		int rc = w ? pthread_create(&w->thread, NULL, worker_main, w) : ENOMEM;
 
 		if (rc) {
-			fprintf(stderr, "mirrorfs: thread for /dev/fuse: %s\n", strerror(rc));
+			say("thread for /dev/fuse: %s", strerror(rc));
 			if (w)
 				free_worker(w);
 			return 1;
@@ -405,6 +492,8 @@ int dev_start(unsigned int threads)
 
 void dev_join(void)
 {
+	/* those that wait in their loop */
+	loop_wake_all();
 	for (unsigned int i = 0; i < worker_count; i++)
 		pthread_join(workers[i]->thread, NULL);
 	for (unsigned int i = 0; i < worker_count; i++)

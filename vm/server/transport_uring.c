@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * The ring: one queue for each possible CPU, served by a thread that has an io_uring
- * of its own and handles requests in place, in the buffers the kernel filled.
- *
- * Only a queue's thread submits on its io_uring. Other threads that complete a request
- * put it on the queue's list and write its eventfd, on which a read is always pending.
+ * The ring: one queue for each possible CPU, spread over threads, each of which has an
+ * io_uring of its own (loop.h) and handles requests in place, in the buffers the kernel
+ * filled. Only that thread submits there; others that have a reply hand it over.
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -14,44 +12,52 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
+#include "loop.h"
+#include "say.h"
 #include "session.h"
 #include "request.h"
 #include "transport.h"
 
-enum entry_state { REGISTERING, WITH_KERNEL, HANDLED, GONE };
+enum entry_state { REGISTERING, WITH_KERNEL, PARKED, HANDLED, GONE };
 
 struct entry {
 	struct request rq;
 	struct queue *queue;
 	struct proto_ring_header *header;
 	struct iovec vec[2];
+	struct awaited command;		/* the kernel has it until there is a request */
+	struct awaited answer;		/* of another thread */
 	enum entry_state state;
+	bool held;			/* the reply waits for who knows what */
 	unsigned int tries;
 	size_t map_size;
 };
 
 struct queue {
-	pthread_t thread;
+	struct ring_thread *thread;
 	unsigned int id;
-	struct io_uring ring;
-	bool ring_made;
+	unsigned int buffer;		/* of its pool, among those registered with the thread's ring */
 	enum pool_kind pool_kind;
 	char *pool;			/* payloads of all entries, or NULL */
 	size_t pool_size;
-	bool registered;
 	struct entry **entries;
 	unsigned int count;		/* of all entries */
 	unsigned int live;		/* not GONE */
-	unsigned int held;		/* whose reply has to wait */
+	unsigned int held;
 	struct stats_slot *stats;
-	int event;
-	uint64_t event_value;
-	pthread_mutex_t done_lock;
-	struct request *done;		/* replies of other threads */
+};
+
+/* Serves the queues whose number is its own, modulo the number of threads. */
+struct ring_thread {
+	pthread_t thread;
+	unsigned int number;
+	struct loop loop;
+	unsigned int live;		/* of all its queues */
+	bool registered;
 	int error;
 	const char *error_at;
 };
@@ -68,6 +74,11 @@ static struct {
 
 static struct queue *queues;
 static unsigned int queue_count;
+static struct ring_thread *threads;
+static unsigned int thread_count;
+
+#define FOR_QUEUES_OF(q, t) \
+	for (struct queue *q = &queues[(t)->number]; q < queues + queue_count; q += thread_count)
 
 /* An entry may be refused for a while (EAGAIN); then this often, a millisecond apart. */
 #define REGISTER_TRIES 2000
@@ -81,35 +92,24 @@ static bool must_stop(void)
 
 /* ------------------------------------------------------------------- entries */
 
-static struct io_uring_sqe *get_sqe(struct queue *q)
-{
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&q->ring);
-
-	if (!sqe) {
-		io_uring_submit(&q->ring);
-		sqe = io_uring_get_sqe(&q->ring);
-	}
-	if (!sqe)
-		session_fail("no room in the submission queue", EBUSY);
-	return sqe;
-}
-
 static void send_command(struct entry *e, uint32_t command, uint64_t commit_id)
 {
-	struct io_uring_sqe *sqe = get_sqe(e->queue);
+	struct queue *q = e->queue;
+	struct io_uring_sqe *sqe = loop_sqe(&q->thread->loop, &e->command);
 	struct proto_ring_command *c;
 
 	if (!sqe)
 		return;
-	io_uring_prep_rw(IORING_OP_URING_CMD, sqe, 0, NULL, 0, 0);
+	sqe->opcode = IORING_OP_URING_CMD;
 	sqe->flags = IOSQE_FIXED_FILE;
 	sqe->cmd_op = command;
-	sqe->user_data = (uintptr_t)e;
 	/* the command's own part lies behind that of ordinary entries */
 	c = (struct proto_ring_command *)sqe->cmd;
-	*c = (struct proto_ring_command){ .commit_id = commit_id, .queue = e->queue->id };
-	if (e->queue->pool_kind == POOL_REGISTERED)
+	*c = (struct proto_ring_command){ .commit_id = commit_id, .queue = q->id };
+	if (q->pool_kind == POOL_REGISTERED) {
 		sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
+		sqe->buf_index = q->buffer;
+	}
 	if (command == PROTO_RING_REGISTER) {
 		sqe->addr = (uintptr_t)e->vec;
 		sqe->len = 2;
@@ -119,37 +119,9 @@ static void send_command(struct entry *e, uint32_t command, uint64_t commit_id)
 	}
 }
 
-static void watch_event(struct queue *q)
-{
-	struct io_uring_sqe *sqe = get_sqe(q);
-
-	if (!sqe)
-		return;
-	*sqe = (struct io_uring_sqe){};
-	io_uring_prep_read(sqe, q->event, &q->event_value, sizeof(q->event_value), 0);
-	sqe->user_data = 0;
-}
-
-static void wake(struct queue *q)
-{
-	uint64_t one = 1;
-
-	if (write(q->event, &one, sizeof(one)) < 0)
-		session_fail("eventfd", errno);
-}
-
-/* A reply that had to wait; any thread. */
-static void ring_complete(struct request *rq, int result)
-{
-	struct queue *q = ((struct entry *)rq)->queue;
-
-	rq->result = result;
-	pthread_mutex_lock(&q->done_lock);
-	rq->next = q->done;
-	q->done = rq;
-	pthread_mutex_unlock(&q->done_lock);
-	wake(q);
-}
+static void entry_done(struct awaited *a, int result);
+static void answered(struct awaited *a, int result);
+static void ring_reply(struct request *rq, int result);
 
 static struct entry *new_entry(struct queue *q)
 {
@@ -174,6 +146,8 @@ static struct entry *new_entry(struct queue *q)
 		return NULL;
 	}
 	e->queue = q;
+	e->command.done = entry_done;
+	e->answer.done = answered;
 	e->header = (struct proto_ring_header *)map;
 	e->vec[0] = (struct iovec){ e->header, sizeof(*e->header) };
 	if (!q->pool) {
@@ -185,9 +159,11 @@ static struct entry *new_entry(struct queue *q)
 	e->rq.out_max = session.payload_max;
 	e->rq.path = PATH_RING;
 	e->rq.stats = q->stats;
-	e->rq.complete = ring_complete;
+	e->rq.loop = &q->thread->loop;
+	e->rq.reply = ring_reply;
 	q->entries[q->count++] = e;
 	q->live++;
+	q->thread->live++;
 	return e;
 }
 
@@ -201,7 +177,8 @@ static void entry_is_gone(struct entry *e, int error)
 	bool ended = error == ENOTCONN || error == ECONNABORTED || session_has_ended();
 
 	e->state = GONE;
-	if (--q->live == 0 && q->registered && !ended && !must_stop())
+	q->thread->live--;
+	if (--q->live == 0 && q->thread->registered && !ended && !must_stop())
 		session_fail("a queue has no entry left", error);
 }
 
@@ -233,7 +210,7 @@ static void replace_held(struct queue *q)
 	if (q->live - q->held >= session.opt->depth)
 		return;
 	if (q->count >= MOST_ENTRIES) {
-		fprintf(stderr, "mirrorfs: queue %u has too many waiting requests\n", q->id);
+		say("queue %u has too many waiting requests", q->id);
 		return;
 	}
 	e = new_entry(q);
@@ -256,27 +233,25 @@ static void handle_request(struct entry *e)
 		session_fail("a request without commit id on the ring", EPROTO);
 		return;
 	}
-	if (payload > session.payload_max || in->len < sizeof(*in) + payload) {
-		send_reply(e, -EIO);
+	if (payload > session.payload_max || in->len < sizeof(*in) + payload ||
+	    (e->queue->pool && part->offset > e->queue->pool_size - session.payload_max)) {
+		request_refuse(&e->rq, -EINVAL);
+		send_reply(e, -EINVAL);
 		return;
 	}
-	if (e->queue->pool) {
-		if (part->offset > e->queue->pool_size - session.payload_max) {
-			send_reply(e, -EIO);
-			return;
-		}
-		/* what has no payload, neither way, has no place there and touches none */
+	/* what has no payload, neither way, has no place there and touches none */
+	if (e->queue->pool)
 		e->rq.payload = e->rq.out = e->queue->pool + part->offset;
-	}
 	e->rq.payload_size = payload;
 	e->rq.arg_size = in->len - sizeof(*in) - payload;
 	if (e->rq.arg_size > sizeof(e->header->op_in))
 		e->rq.arg_size = 0;
 	result = request_run(&e->rq);
 	if (result == REPLY_LATER) {
+		e->held = true;
 		e->queue->held++;
 		replace_held(e->queue);
-	} else {
+	} else if (result != REPLY_SOON) {
 		/* nothing on the ring goes without reply */
 		send_reply(e, result == REPLY_NONE ? 0 : result);
 	}
@@ -284,54 +259,76 @@ static void handle_request(struct entry *e)
 
 /* ---------------------------------------------------------------------- pools */
 
-/* Run a command that completes at once. Its result: 0 or a negative error number. */
-static int run_command(struct io_uring *ring, uint32_t command,
-		       const struct proto_ring_command *c, bool fixed_buffer)
+struct waiter {
+	struct awaited awaited;
+	bool done;
+	int result;
+};
+
+static void waiter_done(struct awaited *a, int result)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
-	struct io_uring_cqe *cqe;
-	int rc;
+	struct waiter *w = AWAITED_IN(struct waiter, awaited, a);
+
+	w->done = true;
+	w->result = result;
+}
+
+/* Run a command that completes at once. Its result: 0 or a negative error number. */
+static int run_command(struct loop *l, uint32_t command, const struct proto_ring_command *c,
+		       int fixed_buffer)
+{
+	struct waiter w = { .awaited.done = waiter_done };
+	struct io_uring_sqe *sqe = loop_sqe(l, &w.awaited);
 
 	if (!sqe)
 		return -EBUSY;
-	*sqe = (struct io_uring_sqe){
-		.opcode = IORING_OP_URING_CMD,
-		.fd = session.fd,
-		.cmd_op = command,
-		.uring_cmd_flags = fixed_buffer ? IORING_URING_CMD_FIXED : 0,
-	};
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->fd = session.fd;
+	sqe->cmd_op = command;
+	if (fixed_buffer >= 0) {
+		sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
+		sqe->buf_index = fixed_buffer;
+	}
 	memcpy(sqe->cmd, c, sizeof(*c));
-	do
-		rc = io_uring_submit_and_wait(ring, 1);
-	while (rc == -EINTR);
-	if (rc >= 0)
-		rc = io_uring_peek_cqe(ring, &cqe);
-	if (rc < 0)
-		return rc;
-	rc = cqe->res;
-	io_uring_cqe_seen(ring, cqe);
-	return rc;
+	while (!w.done)
+		if (!loop_turn(l, true))
+			return -EIO;
+	return w.result;
 }
 
 /* Memory for all payloads of the queue; without it, entries have buffers of their own. */
 static void make_pool(struct queue *q)
 {
 	size_t size = (size_t)session.opt->depth * session.payload_max;
-	struct iovec vec = { .iov_len = size };
 
 	q->pool_kind = session.ring_pools ? session.opt->pool : POOL_NONE;
 	/* the size is told as 32 bits */
 	if (q->pool_kind == POOL_NONE || size > UINT32_MAX)
 		return;
-	vec.iov_base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			    0);
-	if (vec.iov_base == MAP_FAILED)
-		return;
-	q->pool = vec.iov_base;
+	q->pool = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (q->pool == MAP_FAILED)
+		q->pool = NULL;
 	q->pool_size = size;
+}
+
+/* All of a thread's pools, which need not be registered when it cannot be. */
+static void register_pools(struct ring_thread *t)
+{
+	struct iovec vecs[UIO_MAXIOV];
+	unsigned int count = 0;
+
+	FOR_QUEUES_OF(q, t) {
+		if (!q->pool || q->pool_kind != POOL_REGISTERED || count == UIO_MAXIOV)
+			continue;
+		q->buffer = count;
+		vecs[count++] = (struct iovec){ q->pool, q->pool_size };
+	}
 	/* for lack of RLIMIT_MEMLOCK, for one */
-	if (q->pool_kind == POOL_REGISTERED && io_uring_register_buffers(&q->ring, &vec, 1))
-		q->pool_kind = POOL_PLAIN;
+	if (!count || io_uring_register_buffers(&t->loop.ring, vecs, count) == 0)
+		return;
+	FOR_QUEUES_OF(q, t)
+		if (q->pool_kind == POOL_REGISTERED)
+			q->pool_kind = POOL_PLAIN;
 }
 
 static void drop_pool(struct queue *q)
@@ -346,29 +343,30 @@ static void drop_pool(struct queue *q)
 static int add_pool(struct queue *q)
 {
 	struct proto_ring_command c = { .queue = q->id };
-	int rc = run_command(&q->ring, PROTO_RING_ADD_QUEUE, &c, false);
+	struct loop *l = &q->thread->loop;
+	int rc = run_command(l, PROTO_RING_ADD_QUEUE, &c, -1);
 
 	if (rc)
 		return rc;
 	c.pool_address = (uintptr_t)q->pool;
 	c.pool_size = q->pool_size;
-	return run_command(&q->ring, PROTO_RING_ADD_POOL, &c,
-			   q->pool_kind == POOL_REGISTERED);
+	return run_command(l, PROTO_RING_ADD_POOL, &c,
+			   q->pool_kind == POOL_REGISTERED ? (int)q->buffer : -1);
 }
 
 /* -------------------------------------------------------------------- queues */
 
-static void refused(struct queue *q, int error)
+static void refused(struct ring_thread *t, int error)
 {
-	if (!q->error) {
-		q->error = error;
-		q->error_at = "REGISTER";
+	if (!t->error) {
+		t->error = error;
+		t->error_at = "REGISTER";
 	}
 }
 
 static void handle_failure(struct entry *e, int error)
 {
-	struct queue *q = e->queue;
+	struct ring_thread *t = e->queue->thread;
 	struct timespec pause = { .tv_nsec = 1000000 };
 	bool first = e->state == REGISTERING;
 
@@ -383,76 +381,78 @@ static void handle_failure(struct entry *e, int error)
 		}
 	}
 	/* after the verdict a REGISTER held by the kernel can only end with the connection */
-	if (first && !q->registered)
-		refused(q, error);
+	if (first && !t->registered)
+		refused(t, error);
 	else if (error != ENOTCONN && error != ECONNABORTED && error != ECANCELED)
-		fprintf(stderr, "mirrorfs: queue %u lost an entry: %s\n", q->id,
-			strerror(error));
+		session_fail("the ring", error);
 	entry_is_gone(e, error);
 }
 
-static void take_done(struct queue *q)
+static void entry_done(struct awaited *a, int result)
 {
-	struct request *rq;
+	struct entry *e = AWAITED_IN(struct entry, command, a);
 
-	pthread_mutex_lock(&q->done_lock);
-	rq = q->done;
-	q->done = NULL;
-	pthread_mutex_unlock(&q->done_lock);
-	while (rq) {
-		struct request *next = rq->next;
-
-		q->held--;
-		send_reply((struct entry *)rq, rq->result);
-		rq = next;
+	if (result) {
+		handle_failure(e, result < 0 ? -result : EPROTO);
+		return;
 	}
+	e->tries = 0;
+	if (e->queue->thread->loop.paused)
+		e->state = PARKED;
+	else
+		handle_request(e);
 }
 
-static void handle_completion(struct queue *q, struct io_uring_cqe *cqe)
+/* After a pause: what has come meanwhile. */
+static void handle_parked(struct loop *l)
 {
-	struct entry *e = (struct entry *)(uintptr_t)cqe->user_data;
+	struct ring_thread *t = l->owner;
 
-	if (!e) {
-		take_done(q);
-		if (!must_stop())
-			watch_event(q);
-	} else if (cqe->res == 0) {
-		e->tries = 0;
-		handle_request(e);
-	} else {
-		handle_failure(e, cqe->res < 0 ? -cqe->res : EPROTO);
+	FOR_QUEUES_OF(q, t)
+		for (unsigned int i = 0; i < q->count; i++)
+			if (q->entries[i]->state == PARKED)
+				handle_request(q->entries[i]);
+}
+
+static void answered(struct awaited *a, int result)
+{
+	struct entry *e = AWAITED_IN(struct entry, answer, a);
+
+	if (e->held) {
+		e->held = false;
+		e->queue->held--;
 	}
+	send_reply(e, result);
+}
+
+/* A reply that had to wait; any thread. */
+static void ring_reply(struct request *rq, int result)
+{
+	struct entry *e = (struct entry *)rq;
+
+	if (loop_current() == rq->loop)
+		answered(&e->answer, result);
+	else
+		loop_post(rq->loop, &e->answer, result);
 }
 
 /* False: nothing more can come. */
-static bool turn(struct queue *q, unsigned int wait)
+static bool turn(struct ring_thread *t, bool wait)
 {
-	struct io_uring_cqe *cqe;
-	unsigned int head, n = 0;
-	int rc = io_uring_submit_and_wait(&q->ring, wait);
-
-	if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY) {
-		session_fail("io_uring_enter", -rc);
-		return false;
-	}
-	io_uring_for_each_cqe(&q->ring, head, cqe) {
-		handle_completion(q, cqe);
-		n++;
-	}
-	io_uring_cq_advance(&q->ring, n);
-	return !must_stop() && q->live > 0;
+	return loop_turn(&t->loop, wait) && !must_stop() && t->live > 0;
 }
 
-static void pin(struct queue *q)
+/* To the CPUs of its queues. */
+static void pin(struct ring_thread *t)
 {
 	cpu_set_t set;
 
-	/* fails when that CPU is not online; then anywhere */
 	CPU_ZERO(&set);
-	if (q->id < CPU_SETSIZE) {
-		CPU_SET(q->id, &set);
-		sched_setaffinity(0, sizeof(set), &set);
-	}
+	FOR_QUEUES_OF(q, t)
+		if (q->id < CPU_SETSIZE)
+			CPU_SET(q->id, &set);
+	/* fails when none of them is online; then anywhere */
+	sched_setaffinity(0, sizeof(set), &set);
 }
 
 /* 0 or an error number */
@@ -472,51 +472,53 @@ static void drop_entries(struct queue *q)
 	}
 	free(q->entries);
 	q->entries = NULL;
+	q->thread->live -= q->live;
 	q->count = q->live = 0;
 }
 
-static int make_ring(struct queue *q)
+/* 0 or an error number */
+static int prepare(struct ring_thread *t)
 {
-	unsigned int depth = session.opt->depth;
-	struct io_uring_params p = {
-		/*
-		 * One thread submits and waits: work for it need not interrupt it, and
-		 * system calls of handlers do not end with EINTR because of it.
-		 */
-		.flags = IORING_SETUP_SQE128 | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL |
-			 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
-		.cq_entries = 4 * (depth + 1),
-	};
+	unsigned int entries = 1 + (queue_count + thread_count - 1) / thread_count *
+			       session.opt->depth;
 	int fd = session.fd;
 	int rc;
 
-	q->error_at = "io_uring_setup";
-	rc = io_uring_queue_init_params(depth + 1, &q->ring, &p);
+	rc = loop_make(&t->loop, entries, 4 * entries, &t->error_at);
+	if (rc)
+		return rc;
+	t->loop.owner = t;
+	t->loop.resumed = handle_parked;
+	t->error_at = "io_uring_register";
+	rc = io_uring_register_files(&t->loop.ring, &fd, 1);
 	if (rc < 0)
 		return -rc;
-	q->ring_made = true;
-	q->error_at = "io_uring_register";
-	rc = io_uring_register_files(&q->ring, &fd, 1);
-	if (rc < 0)
-		return -rc;
-	/* saves looking the ring up with each system call; older kernels do without */
-	io_uring_register_ring_fd(&q->ring);
-	q->error_at = "eventfd";
-	q->event = eventfd(0, EFD_CLOEXEC);
-	if (q->event < 0)
-		return errno;
-	q->error_at = "buffers";
-	make_pool(q);
-	return make_entries(q);
+	t->error_at = "buffers";
+	FOR_QUEUES_OF(q, t)
+		make_pool(q);
+	register_pools(t);
+	FOR_QUEUES_OF(q, t) {
+		rc = make_entries(q);
+		if (rc)
+			return rc;
+	}
+	if (session.backend->thread_start)
+		session.backend->thread_start(&t->loop);
+	return 0;
 }
 
-static void destroy(struct queue *q)
+static void destroy(struct ring_thread *t)
 {
-	if (q->ring_made)
-		io_uring_queue_exit(&q->ring);
-	drop_entries(q);
-	drop_pool(q);
-	q->ring_made = false;
+	/* what a backend still does is done in the entries' memory */
+	while (t->loop.busy && loop_turn(&t->loop, true))
+		;
+	if (t->loop.made && session.backend->thread_stop)
+		session.backend->thread_stop(&t->loop);
+	loop_destroy(&t->loop);
+	FOR_QUEUES_OF(q, t) {
+		drop_entries(q);
+		drop_pool(q);
+	}
 }
 
 static void report(unsigned int *counter)
@@ -540,11 +542,12 @@ static bool may_go(void)
 	return go;
 }
 
-static bool is_registering(const struct queue *q)
+static bool is_registering(const struct ring_thread *t)
 {
-	for (unsigned int i = 0; i < q->count; i++)
-		if (q->entries[i]->state == REGISTERING && q->entries[i]->tries)
-			return true;
+	FOR_QUEUES_OF(q, t)
+		for (unsigned int i = 0; i < q->count; i++)
+			if (q->entries[i]->state == REGISTERING && q->entries[i]->tries)
+				return true;
 	return false;
 }
 
@@ -554,38 +557,41 @@ static void offer_pool(struct queue *q)
 
 	if (!rc)
 		return;
-	fprintf(stderr, "mirrorfs: queue %u: the kernel refuses its pool: %s; a buffer for each entry then\n",
-		q->id, strerror(-rc));
+	say("queue %u: the kernel refuses its pool: %s; a buffer for each entry then",
+	    q->id, strerror(-rc));
 	drop_entries(q);
 	drop_pool(q);
-	q->error = make_entries(q);
+	rc = make_entries(q);
+	if (rc)
+		q->thread->error = rc;
 }
 
-static void *queue_main(void *arg)
+static void *thread_main(void *arg)
 {
-	struct queue *q = arg;
+	struct ring_thread *t = arg;
 	bool on = true;
 
-	pin(q);
-	q->error = make_ring(q);
+	pin(t);
+	t->error = prepare(t);
 	report(&all.prepared);
 	if (!may_go()) {
-		destroy(q);
+		destroy(t);
 		return NULL;
 	}
-	offer_pool(q);
-	watch_event(q);
-	for (unsigned int i = 0; i < q->count; i++)
-		send_command(q->entries[i], PROTO_RING_REGISTER, 0);
+	FOR_QUEUES_OF(q, t) {
+		offer_pool(q);
+		for (unsigned int i = 0; i < q->count; i++)
+			send_command(q->entries[i], PROTO_RING_REGISTER, 0);
+	}
 	/* what is accepted says nothing; what is refused says so at once */
 	do
-		on = turn(q, 0);
-	while (on && is_registering(q));
-	q->registered = true;
+		on = turn(t, false);
+	while (on && is_registering(t));
+	t->registered = true;
 	report(&all.registered);
 	while (on)
-		on = turn(q, 1);
-	destroy(q);
+		on = turn(t, true);
+	destroy(t);
 	return NULL;
 }
 
@@ -627,15 +633,14 @@ unsigned int ring_queues(void)
 static int command_now(uint32_t command, unsigned int qid)
 {
 	struct proto_ring_command c = { .queue = qid };
-	struct io_uring_params p = { .flags = IORING_SETUP_SQE128 };
-	struct io_uring ring;
-	int rc;
+	struct loop loop = { 0 };
+	const char *what;
+	int rc = loop_make(&loop, 4, 8, &what);
 
-	rc = io_uring_queue_init_params(1, &ring, &p);
-	if (rc < 0)
-		return rc;
-	rc = run_command(&ring, command, &c, false);
-	io_uring_queue_exit(&ring);
+	if (rc)
+		return -rc;
+	rc = run_command(&loop, command, &c, -1);
+	loop_destroy(&loop);
 	return rc;
 }
 
@@ -652,50 +657,77 @@ static bool start_with_fewer(char *why, size_t size)
 	return false;
 }
 
-/* Wait until all queues were counted; the first one with an error tells why. */
+/* Wait until all threads were counted; the first one with an error tells why. */
 static bool all_reported(const unsigned int *counter, char *why, size_t size)
 {
 	bool ok = true;
 
 	pthread_mutex_lock(&all.lock);
-	while (*counter < queue_count)
+	while (*counter < thread_count)
 		pthread_cond_wait(&all.changed, &all.lock);
 	pthread_mutex_unlock(&all.lock);
-	for (unsigned int i = 0; ok && i < queue_count; i++) {
-		struct queue *q = &queues[i];
+	for (unsigned int i = 0; ok && i < thread_count; i++) {
+		struct ring_thread *t = &threads[i];
 
-		if (q->error) {
-			snprintf(why, size, "%s: %s", q->error_at, strerror(q->error));
+		if (t->error) {
+			snprintf(why, size, "%s: %s", t->error_at, strerror(t->error));
 			ok = false;
 		}
 	}
 	return ok;
 }
 
+/* The first COUNT threads. */
+static void join(unsigned int count)
+{
+	pthread_mutex_lock(&all.lock);
+	__atomic_store_n(&all.stop, true, __ATOMIC_RELEASE);
+	pthread_cond_broadcast(&all.changed);
+	pthread_mutex_unlock(&all.lock);
+	/* those that wait in their loop; the others look before they go there */
+	loop_wake_all();
+	for (unsigned int i = 0; i < count; i++)
+		pthread_join(threads[i].thread, NULL);
+	free(queues);
+	free(threads);
+	queues = NULL;
+	threads = NULL;
+	queue_count = thread_count = 0;
+}
+
 bool ring_prepare(char *why, size_t size)
 {
-	unsigned int wanted = ring_queues();
+	unsigned int started = 0;
 	int rc = 0;
 
-	queues = calloc(wanted, sizeof(*queues));
-	if (!queues) {
+	queue_count = ring_queues();
+	thread_count = session.opt->ring_threads;
+	if (!thread_count || thread_count > queue_count)
+		thread_count = queue_count;
+	queues = calloc(queue_count, sizeof(*queues));
+	threads = calloc(thread_count, sizeof(*threads));
+	if (!queues || !threads) {
 		snprintf(why, size, "no memory");
 		return false;
 	}
-	while (queue_count < wanted && rc == 0) {
-		struct queue *q = &queues[queue_count];
-
-		q->id = queue_count;
-		q->event = -1;
-		q->stats = &stats->slot[FIRST_DEV_SLOT + session.opt->threads + queue_count];
-		pthread_mutex_init(&q->done_lock, NULL);
-		rc = pthread_create(&q->thread, NULL, queue_main, q);
-		if (rc == 0)
-			queue_count++;
+	for (unsigned int i = 0; i < queue_count; i++) {
+		queues[i].id = i;
+		queues[i].thread = &threads[i % thread_count];
+		queues[i].stats = &stats->slot[FIRST_DEV_SLOT + session.opt->threads + i];
 	}
-	if (rc)
+	for (; started < thread_count; started++) {
+		threads[started].number = started;
+		rc = pthread_create(&threads[started].thread, NULL, thread_main,
+				    &threads[started]);
+		if (rc)
+			break;
+	}
+	if (rc) {
 		snprintf(why, size, "thread: %s", strerror(rc));
-	if (!all_reported(&all.prepared, why, size) || rc) {
+		join(started);
+		return false;
+	}
+	if (!all_reported(&all.prepared, why, size)) {
 		ring_join();
 		return false;
 	}
@@ -719,19 +751,5 @@ bool ring_register(char *why, size_t size)
 
 void ring_join(void)
 {
-	pthread_mutex_lock(&all.lock);
-	__atomic_store_n(&all.stop, true, __ATOMIC_RELEASE);
-	pthread_cond_broadcast(&all.changed);
-	pthread_mutex_unlock(&all.lock);
-	for (unsigned int i = 0; i < queue_count; i++)
-		if (queues[i].event >= 0)
-			wake(&queues[i]);
-	for (unsigned int i = 0; i < queue_count; i++) {
-		pthread_join(queues[i].thread, NULL);
-		if (queues[i].event >= 0)
-			close(queues[i].event);
-	}
-	free(queues);
-	queues = NULL;
-	queue_count = 0;
+	join(thread_count);
 }

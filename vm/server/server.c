@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "later.h"
-#include "mirror.h"
-#include "options.h"
+#include "say.h"
+#include "server.h"
 #include "session.h"
 #include "stats.h"
 #include "transport.h"
@@ -36,7 +36,7 @@ static int wait_for_server(pid_t child)
 		return status;
 	if (waitpid(child, &status, 0) == child && WIFEXITED(status))
 		return WEXITSTATUS(status);
-	fprintf(stderr, "mirrorfs: the server died\n");
+	say("the server died");
 	return 1;
 }
 
@@ -71,7 +71,7 @@ static void say_ready(const struct options *opt, int pidfile)
 	if (opt->foreground)
 		return;
 	if (write(ready_pipe[1], &status, sizeof(status)) < 0)
-		fprintf(stderr, "mirrorfs: %s\n", strerror(errno));
+		say("%s", strerror(errno));
 	detach();
 	close(ready_pipe[1]);
 }
@@ -81,10 +81,10 @@ static int ring_is_refused(const struct options *opt, const char *why)
 {
 	stats->ring = RING_REFUSED;
 	if (opt->require_ring) {
-		fprintf(stderr, "mirrorfs: ring refused (%s)\n", why);
+		say("ring refused (%s)", why);
 		return STATUS_NO_RING;
 	}
-	fprintf(stderr, "mirrorfs: ring refused (%s), serving over /dev/fuse\n", why);
+	say("ring refused (%s), serving over /dev/fuse", why);
 	return 0;
 }
 
@@ -130,38 +130,36 @@ static void block_signals(void)
 {
 	sigset_t set;
 
-	sigemptyset(&set);
-	sigaddset(&set, SIGTERM);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGHUP);
+	session_signals(&set);
 	sigaddset(&set, SIGUSR1);	/* for later.c's threads only */
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 }
 
-static int serve(struct options *opt)
+static int serve(const struct program *program, struct options *opt)
 {
 	int pidfile = -1;
 	int status;
 
 	opt->mountpoint = realpath(opt->mountpoint, NULL);
 	if (!opt->mountpoint) {
-		fprintf(stderr, "mirrorfs: mount point: %s\n", strerror(errno));
+		say("mount point: %s", strerror(errno));
 		return 1;
 	}
 	session.opt = opt;
+	session.backend = program->backend;
 	stats_open(opt->stats, FIRST_DEV_SLOT + opt->threads + (opt->uring ? ring_queues() : 0));
 	if (opt->pidfile) {
 		pidfile = open(opt->pidfile, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
 		if (pidfile < 0) {
-			fprintf(stderr, "mirrorfs: %s: %s\n", opt->pidfile, strerror(errno));
+			say("%s: %s", opt->pidfile, strerror(errno));
 			return 1;
 		}
 	}
 	block_signals();
-	status = mirror_start(opt->source);
+	status = program->start(opt);
 	if (!status)
-		status = session_mount(&mirror_backend);
+		status = session_mount();
 	if (status)
 		return status;
 	later_start();
@@ -179,42 +177,45 @@ static int serve(struct options *opt)
 	if (status || !session_has_ended())
 		return status;
 	later_stop();
+	if (session.backend->abandon)
+		session.backend->abandon();
 	ring_join();
 	dev_join();
 	close(session.fd);
-	mirror_stop();
+	program->stop();
 	free((char *)opt->mountpoint);
 	stats_close();
 	return status;
 }
 
-int main(int argc, char **argv)
+int server_main(const struct program *program, int argc, char **argv)
 {
 	static struct options opt;
 	pid_t child;
 
 	if (argc >= 2 && !strcmp(argv[1], "--print-stats")) {
 		if (argc != 3 && argc != 4) {
-			fprintf(stderr, "usage: mirrorfs --print-stats FILE [NAME]\n");
+			fprintf(stderr, "usage: %s --print-stats FILE [NAME]\n",
+				program_invocation_short_name);
 			return 2;
 		}
 		return stats_print(argv[2], argv[3]);
 	}
-	options_parse(&opt, argc, argv);
+	options_parse(&opt, program, argc, argv);
 	if (opt.foreground)
-		return serve(&opt);
+		return serve(program, &opt);
 
 	if (pipe2(ready_pipe, O_CLOEXEC) < 0) {
-		fprintf(stderr, "mirrorfs: %s\n", strerror(errno));
+		say("%s", strerror(errno));
 		return 1;
 	}
 	child = fork();
 	if (child < 0) {
-		fprintf(stderr, "mirrorfs: %s\n", strerror(errno));
+		say("%s", strerror(errno));
 		return 1;
 	}
 	if (child)
 		return wait_for_server(child);
 	close(ready_pipe[0]);
-	return serve(&opt);
+	return serve(program, &opt);
 }

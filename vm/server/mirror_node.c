@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "node.h"
+#include "mirror_node.h"
 
 #define SHARD_BITS 6
 #define SHARDS (1u << SHARD_BITS)
