@@ -43,6 +43,9 @@ struct request {
 	/* Reply with SIZE bytes of a file; NULL when the transport has no better way than read. */
 	int (*send_file)(struct request *rq, int fd, uint64_t offset, uint32_t size);
 
+	/* the backend's own, while it answers later */
+	uint64_t scratch[16];
+
 	/* while a reply is held back */
 	int result;
 	uint64_t due;

@@ -1,0 +1,282 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/* An image that is a file or a block device, through the io_uring of the serving thread. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <linux/fs.h>
+#include <linux/magic.h>
+#include <sys/file.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <unistd.h>
+
+#include "block.h"
+#include "say.h"
+
+/* What O_DIRECT may demand of offset, size and address at most. */
+#define ALIGNMENT 4096
+
+static int plain = -1;		/* through the page cache */
+static int direct = -1;		/* past it; -1: not asked for */
+static bool is_device;
+/*
+ * A file in memory (tmpfs): there is nothing to wait for, and as the kernel cannot promise
+ * that, io_uring would have each access made by a worker thread.
+ */
+static bool in_memory;
+
+/* One request's work, in its scratch. */
+struct work {
+	struct awaited awaited;
+	struct request *rq;
+	char *data;
+	uint64_t offset;
+	uint64_t size;		/* left */
+	uint32_t done;
+	uint16_t kind;		/* IORING_OP_... */
+	uint16_t mode;		/* of fallocate, or flags of fsync */
+	uint16_t then;		/* after it: ALLOCATE or nothing */
+};
+_Static_assert(sizeof(struct work) <= sizeof(((struct block_state *)0)->of_image), "scratch");
+
+static struct work *work_of(struct request *rq)
+{
+	return (struct work *)block_state(rq)->of_image;
+}
+
+/* The descriptor for this piece: O_DIRECT wants it aligned. */
+static int fd_for(const struct work *w)
+{
+	if (direct >= 0 && !((w->offset | w->size | (uintptr_t)w->data) % ALIGNMENT))
+		return direct;
+	return plain;
+}
+
+static void raw_done(struct awaited *a, int result);
+
+static int submit(struct work *w)
+{
+	struct loop *l = w->rq->loop;
+	struct io_uring_sqe *sqe = loop_sqe(l, &w->awaited);
+
+	if (!sqe)
+		return -EIO;
+	switch (w->kind) {
+	case IORING_OP_READ:
+		io_uring_prep_read(sqe, fd_for(w), w->data, w->size, w->offset);
+		break;
+	case IORING_OP_WRITE:
+		io_uring_prep_write(sqe, fd_for(w), w->data, w->size, w->offset);
+		break;
+	case IORING_OP_FSYNC:
+		io_uring_prep_fsync(sqe, plain, w->mode);
+		break;
+	case IORING_OP_FALLOCATE:
+		io_uring_prep_fallocate(sqe, plain, w->mode, w->offset, w->size);
+		break;
+	}
+	l->busy++;
+	return REPLY_SOON;
+}
+
+/*
+ * What to do after RESULT: again, go on with the rest, or another way. False: it is the
+ * end, and *result is the request's.
+ */
+static bool goes_on(struct work *w, int *result)
+{
+	if (*result == -EINTR || *result == -EAGAIN)
+		return true;
+	if (w->kind == IORING_OP_READ || w->kind == IORING_OP_WRITE) {
+		if (*result > 0) {
+			w->done += *result;
+			w->data += *result;
+			w->offset += *result;
+			w->size -= *result;
+			if (w->size)
+				return true;
+		}
+		if (w->done)
+			*result = w->done;
+	} else if (w->kind == IORING_OP_FALLOCATE) {
+		/* not every file system can make zeroes: a hole has them, and then blocks */
+		if (*result == -EOPNOTSUPP && (w->mode & FALLOC_FL_ZERO_RANGE)) {
+			w->then = w->mode & FALLOC_FL_KEEP_SIZE;
+			w->mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
+			w->done = 1;
+			return true;
+		}
+		if (*result == 0 && w->done) {
+			w->mode = w->then;
+			w->done = 0;
+			return true;
+		}
+	}
+	return false;
+}
+
+static void raw_done(struct awaited *a, int result)
+{
+	struct work *w = AWAITED_IN(struct work, awaited, a);
+
+	w->rq->loop->busy--;
+	if (goes_on(w, &result)) {
+		result = submit(w);
+		if (result == REPLY_SOON)
+			return;
+	}
+	block_complete(w->rq, result);
+}
+
+static int begin(struct request *rq, uint16_t kind, uint16_t mode, void *data, uint64_t offset,
+		 uint64_t size)
+{
+	struct work *w = work_of(rq);
+
+	*w = (struct work){
+		.awaited.done = raw_done, .rq = rq, .data = data, .offset = offset,
+		.size = size, .kind = kind, .mode = mode,
+	};
+	return submit(w);
+}
+
+static int raw_read(struct request *rq, void *data, uint32_t size, uint64_t offset)
+{
+	ssize_t n;
+
+	if (!in_memory)
+		return begin(rq, IORING_OP_READ, 0, data, offset, size);
+	n = pread(plain, data, size, offset);
+	return n < 0 ? -errno : n;
+}
+
+static int raw_write(struct request *rq, const void *data, uint32_t size, uint64_t offset)
+{
+	ssize_t n;
+
+	if (!in_memory)
+		return begin(rq, IORING_OP_WRITE, 0, (void *)data, offset, size);
+	n = pwrite(plain, data, size, offset);
+	return n < 0 ? -errno : n;
+}
+
+static int raw_sync(struct request *rq, bool data_only)
+{
+	return begin(rq, IORING_OP_FSYNC, data_only ? IORING_FSYNC_DATASYNC : 0, NULL, 0, 0);
+}
+
+static int raw_allocate(struct request *rq, int mode, uint64_t offset, uint64_t length)
+{
+	/* a device has all its blocks */
+	if (is_device && !(mode & ~FALLOC_FL_KEEP_SIZE))
+		return 0;
+	if (is_device)
+		mode |= FALLOC_FL_KEEP_SIZE;
+	return begin(rq, IORING_OP_FALLOCATE, mode, NULL, offset, length);
+}
+
+/* Looks up what is known already, and there is no such operation of io_uring. */
+static int raw_seek(struct request *rq, uint64_t offset, int whence, uint64_t *result)
+{
+	uint64_t end = block_length();
+	off_t n;
+
+	(void)rq;
+	n = is_device ? -1 : lseek(plain, offset, whence);
+	if (n < 0 && (is_device || errno == EINVAL))
+		n = whence == SEEK_DATA ? offset : end;
+	else if (n < 0)
+		return -errno;
+	*result = n;
+	return 0;
+}
+
+static int raw_resize(uint64_t length)
+{
+	return ftruncate(plain, length) < 0 ? -errno : 0;
+}
+
+static void raw_attr(struct fuse_attr *attr)
+{
+	struct stat st;
+
+	if (fstat(plain, &st) < 0)
+		return;
+	if (!is_device)
+		attr->blocks = st.st_blocks;
+	attr->atime = st.st_atim.tv_sec;
+	attr->atimensec = st.st_atim.tv_nsec;
+	attr->mtime = st.st_mtim.tv_sec;
+	attr->mtimensec = st.st_mtim.tv_nsec;
+	attr->ctime = st.st_ctim.tv_sec;
+	attr->ctimensec = st.st_ctim.tv_nsec;
+}
+
+static void find_out(const struct stat *st)
+{
+	struct statfs fs;
+
+	is_device = S_ISBLK(st->st_mode);
+	in_memory = !is_device && fstatfs(plain, &fs) == 0 &&
+		    (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+}
+
+static int raw_open(const char *name, uint64_t *length)
+{
+	int flags = (block_options.writable ? O_RDWR : O_RDONLY) | O_CLOEXEC;
+	struct stat st;
+
+	plain = open(name, flags);
+	if (plain < 0 || fstat(plain, &st) < 0)
+		return complain(name);
+	if (!S_ISREG(st.st_mode) && !S_ISBLK(st.st_mode)) {
+		say("%s: neither a file nor a block device", name);
+		return 1;
+	}
+	find_out(&st);
+	if (is_device && block_options.growable) {
+		say("%s: a block device cannot grow", name);
+		return 1;
+	}
+	/* two that write the same image would ruin it */
+	if (flock(plain, (block_options.writable ? LOCK_EX : LOCK_SH) | LOCK_NB) < 0) {
+		if (errno != EWOULDBLOCK)
+			return complain(name);
+		say("%s: in use by another server", name);
+		return 1;
+	}
+	if (block_options.direct) {
+		direct = open(name, flags | O_DIRECT);
+		if (direct < 0)
+			return complain("--direct");
+		in_memory = false;
+	}
+	*length = st.st_size;
+	if (is_device && ioctl(plain, BLKGETSIZE64, length) < 0)
+		return complain(name);
+	return 0;
+}
+
+/* An orderly end leaves nothing behind in a cache. */
+static void raw_close(void)
+{
+	if (block_options.writable && fdatasync(plain) < 0)
+		complain("the image, at the end");
+	close(plain);
+	if (direct >= 0)
+		close(direct);
+}
+
+const struct image raw_image = {
+	.open = raw_open,
+	.close = raw_close,
+	.read = raw_read,
+	.write = raw_write,
+	.sync = raw_sync,
+	.allocate = raw_allocate,
+	.seek = raw_seek,
+	.resize = raw_resize,
+	.attr = raw_attr,
+};
