@@ -15,6 +15,7 @@
 #include <limits.h>
 #include <linux/fuse.h>
 #include <liburing.h>
+#include <pthread.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -240,6 +241,26 @@ struct others {
 void others_start(struct others *o);	/* as client_start() */
 void others_hold(struct others *o, struct conn *c);
 void others_release(struct others *o, struct conn *c);
+
+/*
+ * Memory that takes its time: it is there when a file system of its own has answered, whose
+ * server calls meanwhile(arg) before it does, once. After slow_start(), one of the others.
+ */
+struct slow {
+	struct conn c;
+	pthread_t thread;
+	int fd;			/* of a file there, whose contents are c.data */
+	void (*meanwhile)(void *arg);
+	void *arg;
+	void *at;		/* where that is mapped */
+	size_t len;
+	volatile bool stop;
+};
+
+void slow_start(struct slow *s, void (*meanwhile)(void *arg), void *arg);
+void slow_page(struct slow *s, void *at, size_t len);	/* the same bytes, in one page */
+void slow_map(struct slow *s, void *at, size_t len);
+void slow_end(struct slow *s);
 
 /* what a server writes without a request: 0 or errno */
 enum { NOTIFY_RETRIEVE = 5, NOTIFY_RESEND = 7 };	/* not in every machine's header */

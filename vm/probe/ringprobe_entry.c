@@ -750,66 +750,9 @@ static int delivery_fault(int argc, char **argv)
 
 /* ------------------------------------------------ not found before it is there */
 
-/*
- * A file system of its own for memory that takes its time: a payload area mapped
- * from a file on it keeps a delivery in the middle of its copy, until let go.
- */
-struct slow {
-	struct conn c;
-	pthread_t thread;
-	int fd;			/* of a file there */
-	sem_t asked, go;
-	volatile bool stop;
-};
-
-static void *slow_main(void *arg)
-{
-	struct slow *s = arg;
-	bool held = false;
-	struct req *q;
-
-	while (!s->stop) {
-		q = try_req(&s->c, 20);
-		if (!q)
-			continue;
-		if (q->h.opcode == FUSE_READ && !held) {
-			held = true;
-			sem_post(&s->asked);
-			sem_wait(&s->go);
-		}
-		answer(q);
-	}
-	return NULL;
-}
-
-static void slow_start(struct slow *s)
-{
-	if (mkdir("slow", 0755) && errno != EEXIST)
-		die("mkdir: %s", err_name(errno));
-	sem_init(&s->asked, 0, 0);
-	sem_init(&s->go, 0, 0);
-	conn_mount_at(&s->c, "slow");
-	conn_init(&s->c, &(struct init_opts){ .no_ring = true });
-	if (pthread_create(&s->thread, NULL, slow_main, s))
-		die("thread");
-	s->fd = open("slow/f1", O_RDONLY | O_CLOEXEC);
-	if (s->fd < 0)
-		die("slow/f1: %s", err_name(errno));
-}
-
-static void slow_end(struct slow *s)
-{
-	close(s->fd);
-	s->stop = true;
-	pthread_join(s->thread, NULL);
-	/* nobody serves any more: RELEASE is not waited for */
-	conn_abort(&s->c);
-	conn_close(&s->c);
-}
-
 struct early {
 	struct conn *c;
-	struct slow *s;
+	sem_t asked, go;
 	unsigned int qid;
 	uint64_t first;		/* ids from here on may be the request's */
 	int guesses;
@@ -818,7 +761,16 @@ struct early {
 
 enum { GUESSES = 20 };
 
-/* Once the copy hangs: commit what the request's id may be. */
+/* The copy hangs until it is let go. */
+static void hold(void *arg)
+{
+	struct early *y = arg;
+
+	sem_post(&y->asked);
+	sem_wait(&y->go);
+}
+
+/* Once it does: commit what the request's id may be. */
 static void *commit_early(void *arg)
 {
 	struct early *y = arg;
@@ -828,7 +780,7 @@ static void *commit_early(void *arg)
 
 	clock_gettime(CLOCK_REALTIME, &limit);
 	limit.tv_sec += LIMIT;
-	if (!sem_timedwait(&y->s->asked, &limit)) {
+	if (!sem_timedwait(&y->asked, &limit)) {
 		ring_open(&r, 8, IORING_SETUP_SQE128);
 		for (y->n = 0; y->n < y->guesses; y->n++) {
 			ring_cmd(&r, y->c->fd, PROTO_RING_COMMIT_AND_FETCH, y->qid,
@@ -841,7 +793,7 @@ static void *commit_early(void *arg)
 			}
 		}
 	}
-	sem_post(&y->s->go);
+	sem_post(&y->go);
 	return NULL;
 }
 
@@ -860,7 +812,9 @@ static int publish(int argc, char **argv)
 	if (old_ring_kernel())
 		notrun("stock kernels before 7.3 may lack the fix of CVE-2026-64259");
 	client_start(&cl, 0);
-	slow_start(&s);
+	sem_init(&y.asked, 0, 0);
+	sem_init(&y.go, 0, 0);
+	slow_start(&s, hold, &y);
 
 	conn_mount(&c);
 	conn_init(&c, NULL);
@@ -869,17 +823,13 @@ static int publish(int argc, char **argv)
 	c.rings[c.nrings++] = &r;
 	e = &c.ents[c.nents++];
 	ent_setup(e, &c, &r, 0, payload_size(&c));
-	munmap(e->pay, e->pay_len);
-	e->pay = mmap(NULL, e->pay_len, PROT_READ | PROT_WRITE, MAP_PRIVATE, s.fd, 0);
-	if (e->pay == MAP_FAILED)
-		die("mmap: %s", err_name(errno));
+	slow_map(&s, e->pay, e->pay_len);
 	ent_register(e);
 	if (ring_submit_one(&r, e))
 		die("REGISTER");
 	conn_register(&c, &r, 1, payload_size(&c), 1, possible_cpus());
 
 	y.c = &c;
-	y.s = &s;
 	y.first = c.init_unique + 2;
 	if (pthread_create(&early_thread, NULL, commit_early, &y))
 		die("thread");
@@ -897,8 +847,8 @@ static int publish(int argc, char **argv)
 	say("stat, let go: %s", err_name(cl.err));
 	show_path(&c, &cl, "then");
 	client_stop(&cl);
-	end(&c, &r);
 	slow_end(&s);
+	end(&c, &r);
 	return 0;
 }
 
@@ -915,18 +865,17 @@ static int commit_twice(int argc, char **argv)
 
 	(void)argc, (void)argv;
 	client_start(&cl, 0);
-	slow_start(&s);
+	sem_init(&y.asked, 0, 0);
+	sem_init(&y.go, 0, 0);
+	slow_start(&s, hold, &y);
 	start_mounted(&c, &r, NULL);
 	conn_register(&c, &r, 1, payload_size(&c), 0, possible_cpus());
 
 	client_do(&cl, do_direct_read, c.mnt, "f1", 0, 4096);
 	while ((q = next_req(&c, "READ"))->h.opcode != FUSE_READ)
 		answer(q);
-	if (mmap(q->e->pay, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, s.fd, 0) ==
-	    MAP_FAILED)
-		die("mmap: %s", err_name(errno));
+	slow_map(&s, q->e->pay, 4096);
 	y.c = &c;
-	y.s = &s;
 	y.qid = q->e->qid;
 	y.first = q->e->h->part.commit_id;
 	if (pthread_create(&early_thread, NULL, commit_early, &y))
@@ -939,8 +888,8 @@ static int commit_twice(int argc, char **argv)
 	say("read: %s", err_name(cl.err));
 	show_path(&c, &cl, "then");
 	client_stop(&cl);
-	end(&c, &r);
 	slow_end(&s);
+	end(&c, &r);
 	return 0;
 }
 
