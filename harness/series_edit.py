@@ -50,7 +50,7 @@ def export(lab: Lab, folder: Path, directory: Path) -> str:
         raise UsageError(f'{folder} does not say what its base is ({BASE_REF} is missing)')
     if (folder / '.git/rebase-apply').exists() or (folder / '.git/rebase-merge').exists():
         raise UsageError(f'an am or rebase is under way in {folder}', hint='finish it (git am --continue) first')
-    changed = _ask(lab, folder, 'status', '--porcelain', '--untracked-files=no')
+    changed = _ask(lab, folder, 'status', '--porcelain')
     if changed:
         raise UsageError(f'{folder} has changes that are not committed', changed, 'commit them, then export again')
     if _ask(lab, folder, 'rev-list', '--merges', f'{base}..HEAD'):
@@ -213,6 +213,23 @@ def _make(lab: Lab, patched: PatchedTree, folder: Path) -> None:
         lab.runner.run([*git, 'config', name, value], env=ISOLATION, stage='series')
     lab.runner.run([*git, 'update-ref', BASE_REF, patched.base.base_commit], env=ISOLATION, stage='series')
     lab.runner.run([*git, 'reset', '--quiet', '--hard', patched.commit], env=ISOLATION, stage='series')
+    _show_new_files(lab, folder)
+
+
+def _show_new_files(lab: Lab, folder: Path) -> None:
+    """Debian's kernel tree has git ignore all that is new at the top, and so everywhere: what a user
+    adds would neither be committed nor be seen as work. The rule goes from this copy of the file only.
+    """
+    rules = folder / '.gitignore'
+    if lab.dry_run or not rules.is_file():
+        return
+    lines = rules.read_text(encoding='utf-8').splitlines()
+    if '/*' not in lines:
+        return
+    rules.write_text('\n'.join(line for line in lines if line != '/*') + '\n', encoding='utf-8')
+    lab.runner.run(
+        ['git', '-C', folder, 'update-index', '--assume-unchanged', '.gitignore'], env=ISOLATION, stage='series'
+    )
 
 
 def _user(lab: Lab, what: str) -> str:

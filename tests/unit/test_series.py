@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -259,6 +260,31 @@ def test_export_refuses_what_would_be_lost(lab: Lab, tree: KernelTree, folder: P
     with pytest.raises(UsageError, match='holds work'):
         series_edit.checkout(lab, applied(lab, tree, folder), work)
     assert (work / 'fs/other.c').read_text() == 'int edited;\n'
+
+
+def test_new_files_are_seen_though_debian_has_git_ignore_them(
+    lab: Lab, kdir: Path, folder: Path, tmp_path: Path
+) -> None:
+    (kdir / '.gitignore').write_text('*.o\n/*\n!/debian/\n')
+    tarball = tmp_path / 'linux.tar.xz'
+    subprocess.run(['tar', '-cJf', tarball, '-C', kdir.parent, kdir.name], check=True)
+    tree = source.prepare(lab, SourceRequest(source=str(tarball)))
+    work = tmp_path / 'work'
+    series_edit.checkout(lab, applied(lab, tree, folder), work)
+    (work / 'fs/fuse/built.o').write_text('')
+    series_edit.export(lab, work, folder)
+    (work / 'fs/fuse/new.c').write_text('int new;\n')
+    with pytest.raises(UsageError, match='not committed'):
+        series_edit.export(lab, work, folder)
+    with pytest.raises(UsageError, match='holds work'):
+        series_edit.checkout(lab, applied(lab, tree, folder), work)
+    git(work, 'add', '-A')
+    git(work, 'commit', '-q', '-m', 'fuse: something new\n\nA reason.')
+    series_edit.export(lab, work, folder)
+    text = (folder / '0003-fuse-something-new.patch').read_text()
+    assert 'b/fs/fuse/new.c' in text
+    assert '.gitignore' not in text
+    assert 'built.o' not in text
 
 
 def test_export_of_something_else_is_usage(lab: Lab, kdir: Path, folder: Path) -> None:
