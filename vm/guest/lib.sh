@@ -194,38 +194,44 @@ _abort() {
 	echo 1 >"$CONNECTIONS/$_conn/abort"
 }
 
-# _mount [OPTION...]: start the server of this section for $SRC on $MNT.
-# Without options: those of the check's "mount:" line.
-_mount() {
+# _start_server PROGRAM [ARGUMENT...]: start it for $MNT, its last argument, and note the mount.
+_start_server() {
 	local _k=0 _line _pid _dev _status
-	local -a _options=("$@")
-	(($#)) || read -r -a _options <<<"${MOUNT_OPTIONS-}"
+	local -a _options
 	if [[ -e $RUN/mounts ]]; then
 		while read -r _line; do ((++_k)); done <"$RUN/mounts"
 	fi
 	_options=(--transport="$SECTION" --stats="$RUN/$_k.stats"
-		--pidfile="$RUN/$_k.pid" ${SERVER_OPTIONS-} "${_options[@]}")
-	_within 60 mirrorfs "${_options[@]}" "$SRC" "$MNT" \
+		--pidfile="$RUN/$_k.pid" ${SERVER_OPTIONS-} "${@:2}")
+	_within 60 "$1" "${_options[@]}" "$MNT" \
 		</dev/null >"$RUN/$_k.log" 2>&1
 	_status=$?
 	if ((_status == 124)); then
-		echo "mirrorfs was not ready after 60 s: ${_options[*]}"
+		echo "$1 was not ready after 60 s: ${_options[*]}"
 		return 1
 	elif ((_status)); then
 		printf '%s\n' "$(<"$RUN/$_k.log")"
-		echo "mirrorfs ended with status $_status: ${_options[*]}"
+		echo "$1 ended with status $_status: ${_options[*]}"
 		return 1
 	fi
 	_find_mount "$MNT" || {
-		echo "mirrorfs is there, but nothing is mounted on $MNT"
+		echo "$1 is there, but nothing is mounted on $MNT"
 		return 1
 	}
 	_poll 10 test -s "$RUN/$_k.pid" || {
-		echo "mirrorfs wrote no pid file"
+		echo "$1 wrote no pid file"
 		return 1
 	}
 	read -r _pid <"$RUN/$_k.pid"
 	echo "$_k $MNT $_pid $_dev" >>"$RUN/mounts"
+}
+
+# _mount [OPTION...]: start the server of this section for $SRC on $MNT.
+# Without options: those of the check's "mount:" line.
+_mount() {
+	local -a _options=("$@")
+	(($#)) || read -r -a _options <<<"${MOUNT_OPTIONS-}"
+	_start_server mirrorfs "${_options[@]}" "$SRC"
 }
 
 # _read_counters K CONNECTION: note the kernel's and the server's counters as of
@@ -310,4 +316,79 @@ _probe() {
 	local _k _pid _conn
 	_find_server || _fail "no server was started for $MNT"
 	SERVER=$_pid ringprobe "$@"
+}
+
+# -------------------------------------------------------------- exported images
+
+# _image KIND SIZE: an empty image and, where KIND wants one, a server for it. Sets IMAGE to
+# what blockfs wants and BELOW to the file with its bytes.
+#   raw    a file
+#   nbd    the same, behind nbdkit (with $NBD_FILTERS, and $NBD_WORDS behind the file's name)
+#   qcow2  a qcow2 image, behind qemu-nbd; BELOW is not its bytes
+_image() {
+	BELOW=$SRC/image
+	rm -f "$BELOW"
+	case $1 in
+	raw)
+		truncate -s "$2" "$BELOW"
+		IMAGE=$BELOW
+		;;
+	nbd)
+		truncate -s "$2" "$BELOW"
+		# shellcheck disable=SC2086
+		_serve_nbd nbdkit --foreground --unix "$WORK/nbd" ${NBD_FILTERS-} file "$BELOW" ${NBD_WORDS-}
+		;;
+	qcow2)
+		qemu-img create -q -f qcow2 "$BELOW" "$2" || _fail "qemu-img create"
+		_serve_nbd qemu-nbd --persistent --shared=8 --format=qcow2 --socket="$WORK/nbd" "$BELOW"
+		;;
+	*) _fail "no such kind of image: $1" ;;
+	esac
+}
+
+# _serve_nbd COMMAND...: a server on the socket $WORK/nbd. Sets IMAGE and NBD_PID.
+_serve_nbd() {
+	rm -f "$WORK/nbd"
+	"$@" </dev/null >"$RUN/nbd.log" 2>&1 &
+	NBD_PID=$!
+	IMAGE="nbd+unix:///?socket=$WORK/nbd"
+	_poll 60 test -S "$WORK/nbd" || _fail "$1 does not serve: $(<"$RUN/nbd.log")"
+}
+
+# _export [OPTION...]: export $IMAGE as the file $WORK/disk, which becomes MNT.
+_export() {
+	MNT=$WORK/disk
+	[[ -e $MNT ]] || : >"$MNT"
+	_start_server blockfs --image="$IMAGE" "$@"
+}
+
+# _unexport: unmount, see the server end, end the NBD server, too.
+_unexport() {
+	_umount || _fail "umount failed with status $?"
+	_wait_until 30 _server_gone
+	_nbd_end
+}
+
+_nbd_end() {
+	[[ -n ${NBD_PID-} ]] || return 0
+	kill "$NBD_PID" 2>/dev/null
+	wait "$NBD_PID" 2>/dev/null
+	NBD_PID=
+}
+
+# _each_image SIZE FUNCTION [KIND...]: FUNCTION for each kind of image in turn (raw and nbd).
+_each_image() {
+	local _kind _size=$1 _function=$2
+	shift 2
+	(($#)) || set -- raw nbd
+	for _kind; do
+		echo "$_kind"
+		_image "$_kind" "$_size"
+		"$_function"
+	done
+}
+
+# _settled STATE: the server of $MNT is in this state (0 runs, 1 drains, 2 drained, 3 halted).
+_settled() {
+	(($(_server_counter state) == $1))
 }

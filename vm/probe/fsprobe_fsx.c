@@ -53,6 +53,8 @@ static struct {
 	unsigned long did[KINDS];
 	struct entry log[LOG];
 	int other;			/* where sendfile goes */
+	bool given;			/* a file that was there before */
+	bool fixed;			/* and has a size that cannot change */
 } x;
 
 static void print_entry(const struct entry *e, size_t at)
@@ -395,6 +397,11 @@ static void one(unsigned int mix)
 		e.kind = rng_below(&x.rng, KINDS);
 	e.len = some_size(MAX_IO);
 	e.off = some_place(MAX_SIZE - MAX_IO);
+	if (x.fixed) {
+		e.off %= x.size;
+		if (e.off + e.len > x.size)
+			e.len = x.size - e.off;
+	}
 	if (e.kind == DREAD || e.kind == DWRITE) {
 		e.off &= ~511ul;
 		e.len = (e.len + 511) & ~511ul;
@@ -474,10 +481,17 @@ static void fsx(int argc, char **argv)
 	int arg;
 
 	if (argc < 2)
-		fail("usage: fsx OPERATIONS [direct] [mmap] [falloc] [copy]");
+		fail("usage: fsx OPERATIONS [on=FILE|fixed=FILE] [direct] [mmap] [falloc] [copy]");
 	ops = number(argv[1]);
 	printf("%ld operations: buffered", ops);
+	x.name = "fsx";
 	for (arg = 2; arg < argc; arg++) {
+		if (!strncmp(argv[arg], "on=", 3) || !strncmp(argv[arg], "fixed=", 6)) {
+			x.name = strchr(argv[arg], '=') + 1;
+			x.given = true;
+			x.fixed = *argv[arg] == 'f';
+			continue;
+		}
 		for (g = 0; g < sizeof(groups) / sizeof(groups[0]); g++)
 			if (!strcmp(groups[g].name, argv[arg]))
 				break;
@@ -488,14 +502,23 @@ static void fsx(int argc, char **argv)
 	}
 	printf("\n");
 
-	x.name = "fsx";
+	if (x.fixed)
+		mix &= ~(1u << TRUNCATE | 1u << APPEND);
 	x.model = pages(MAX_SIZE);
 	x.io = pages(MAX_SIZE);
 	rng_init(&x.rng, 1);
 	path = getenv("WORK");
 	x.other = OK(open(path ? path : "/tmp", O_TMPFILE | O_RDWR, 0600));
-	OK(close(OK(open(x.name, O_CREAT | O_EXCL | O_RDWR, 0644))));
+	if (!x.given)
+		OK(close(OK(open(x.name, O_CREAT | O_EXCL | O_RDWR, 0644))));
 	open_all();
+	if (x.fixed) {
+		x.size = MAX_SIZE;
+		EQ(size_of(x.name), x.size);
+		full_pread(x.fd, x.model, x.size, 0);
+	} else if (x.given) {
+		OK(ftruncate(x.fd, 0));
+	}
 
 	for (i = 0; i < ops; i++) {
 		one(mix);
@@ -506,8 +529,8 @@ static void fsx(int argc, char **argv)
 	OK(fsync(x.fd));
 	close_all();
 
-	/* what lies below must be the same after a sync */
-	path = backing_path(x.name);
+	/* what lies below must be the same after a sync; a given file's path is not known here */
+	path = x.given ? strdup(getenv("BELOW") ? getenv("BELOW") : x.name) : backing_path(x.name);
 	x.fd = OK(open(path, O_RDONLY));
 	free(path);
 	check_all();
@@ -516,11 +539,12 @@ static void fsx(int argc, char **argv)
 	for (i = 0; i < KINDS; i++)
 		if (mix >> i & 1 && !x.did[i])
 			fail("%ld operations are too few: no %s", ops, kind_names[i]);
-	OK(unlink(x.name));
+	if (!x.given)
+		OK(unlink(x.name));
 	printf("file, memory and backing file agree\n");
 }
 
 const struct command fsx_commands[] = {
-	{ "fsx", fsx, "OPERATIONS [direct] [mmap] [falloc] [copy]: random operations, verified" },
+	{ "fsx", fsx, "OPERATIONS [on=FILE|fixed=FILE] [direct] [mmap] [falloc] [copy]: random operations, verified" },
 	{ NULL, NULL, NULL },
 };

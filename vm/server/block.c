@@ -36,6 +36,12 @@ static void grow(uint64_t to)
 		;
 }
 
+/* Does it reach beyond the largest file there can be? */
+static bool is_beyond(uint64_t offset, uint64_t size)
+{
+	return size > INT64_MAX || offset > INT64_MAX - size;
+}
+
 /* What every request of the image ends with. */
 static int settle(struct request *rq, int result)
 {
@@ -100,7 +106,7 @@ static int resize(uint64_t to)
 		return 0;
 	if (!block_options.growable)
 		return -EOPNOTSUPP;
-	if (to > INT64_MAX)
+	if (is_beyond(to, 0))
 		return -EFBIG;
 	error = image->resize(to);
 	if (!error)
@@ -172,7 +178,7 @@ static int block_read(struct request *rq, uint64_t fh, void *data, size_t size, 
 
 	(void)fh;
 	block_state(rq)->grow_to = 0;
-	if (offset >= now)
+	if (offset >= now || !size)
 		return 0;
 	if (size > now - offset)
 		size = now - offset;
@@ -192,7 +198,7 @@ static int block_write(struct request *rq, uint64_t fh, const void *data, size_t
 	block_state(rq)->grow_to = 0;
 	if (!block_options.writable)
 		return -EACCES;
-	if (offset > INT64_MAX - size)
+	if (is_beyond(offset, size))
 		return -EFBIG;
 	if (!size)
 		return 0;
@@ -238,7 +244,7 @@ static int block_fallocate(struct request *rq, uint64_t fh, uint32_t how, uint64
 		return -EACCES;
 	if (!size)
 		return -EINVAL;
-	if (offset > INT64_MAX - size)
+	if (is_beyond(offset, size))
 		return -EFBIG;
 	if (offset + size > now && (!keeps || how == FALLOC_FL_KEEP_SIZE)) {
 		if (!block_options.growable)
@@ -393,7 +399,7 @@ static int block_start(const struct options *o)
 
 	if (stat(o->mountpoint, &st) < 0)
 		return complain(o->mountpoint);
-	if (!S_ISREG(st.st_mode)) {
+	if (o->fd < 0 && !S_ISREG(st.st_mode)) {
 		say("%s: the mount point has to be a file", o->mountpoint);
 		return 1;
 	}

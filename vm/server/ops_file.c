@@ -53,11 +53,12 @@ static int run_create(struct request *rq)
 	const struct fuse_create_in *in = rq->arg;
 	struct created_out *out = (struct created_out *)rq->out;
 	const char *name;
-	int error = request_name(rq, &name);
+	int error;
 
+	METHOD(create);
+	error = request_name(rq, &name);
 	if (error)
 		return error;
-	METHOD(create);
 	return session.backend->create(rq, rq->in->nodeid, name, in->flags,
 				       in->mode & ~in->umask,
 				       in->open_flags & FUSE_OPEN_KILL_SUIDGID,

@@ -24,11 +24,12 @@ static int run_lookup(struct request *rq)
 {
 	struct fuse_entry_out *entry = (struct fuse_entry_out *)rq->out;
 	const char *name;
-	int error = request_name(rq, &name);
+	int error;
 
+	METHOD(lookup);
+	error = request_name(rq, &name);
 	if (error)
 		return error;
-	METHOD(lookup);
 	error = session.backend->lookup(rq, rq->in->nodeid, name, entry);
 	if (error == -ENOENT && session.cache_negative) {
 		memset(entry, 0, sizeof(*entry));
@@ -64,11 +65,12 @@ static int run_mknod(struct request *rq)
 {
 	const struct fuse_mknod_in *in = rq->arg;
 	const char *name;
-	int error = request_name(rq, &name);
+	int error;
 
+	METHOD(mknod);
+	error = request_name(rq, &name);
 	if (error)
 		return error;
-	METHOD(mknod);
 	return session.backend->mknod(rq, rq->in->nodeid, name,
 				      in->mode & ~in->umask, in->rdev,
 				      (struct fuse_entry_out *)rq->out);
@@ -78,11 +80,12 @@ static int run_mkdir(struct request *rq)
 {
 	const struct fuse_mkdir_in *in = rq->arg;
 	const char *name;
-	int error = request_name(rq, &name);
+	int error;
 
+	METHOD(mkdir);
+	error = request_name(rq, &name);
 	if (error)
 		return error;
-	METHOD(mkdir);
 	return session.backend->mkdir(rq, rq->in->nodeid, name,
 				      in->mode & ~in->umask,
 				      (struct fuse_entry_out *)rq->out);
@@ -91,11 +94,12 @@ static int run_mkdir(struct request *rq)
 static int run_symlink(struct request *rq)
 {
 	const char *name, *target;
-	int error = request_two_names(rq, &name, &target);
+	int error;
 
+	METHOD(symlink);
+	error = request_two_names(rq, &name, &target);
 	if (error)
 		return error;
-	METHOD(symlink);
 	return session.backend->symlink(rq, rq->in->nodeid, name, target,
 					(struct fuse_entry_out *)rq->out);
 }
@@ -104,11 +108,12 @@ static int run_link(struct request *rq)
 {
 	const struct fuse_link_in *in = rq->arg;
 	const char *name;
-	int error = request_name(rq, &name);
+	int error;
 
+	METHOD(link);
+	error = request_name(rq, &name);
 	if (error)
 		return error;
-	METHOD(link);
 	return session.backend->link(rq, in->oldnodeid, rq->in->nodeid, name,
 					(struct fuse_entry_out *)rq->out);
 }
@@ -116,33 +121,36 @@ static int run_link(struct request *rq)
 static int run_unlink(struct request *rq)
 {
 	const char *name;
-	int error = request_name(rq, &name);
+	int error;
 
+	METHOD(unlink);
+	error = request_name(rq, &name);
 	if (error)
 		return error;
-	METHOD(unlink);
 	return session.backend->unlink(rq, rq->in->nodeid, name);
 }
 
 static int run_rmdir(struct request *rq)
 {
 	const char *name;
-	int error = request_name(rq, &name);
+	int error;
 
+	METHOD(rmdir);
+	error = request_name(rq, &name);
 	if (error)
 		return error;
-	METHOD(rmdir);
 	return session.backend->rmdir(rq, rq->in->nodeid, name);
 }
 
 static int rename_to(struct request *rq, uint64_t new_parent, unsigned int flags)
 {
 	const char *name, *new_name;
-	int error = request_two_names(rq, &name, &new_name);
+	int error;
 
+	METHOD(rename);
+	error = request_two_names(rq, &name, &new_name);
 	if (error)
 		return error;
-	METHOD(rename);
 	return session.backend->rename(rq, rq->in->nodeid, name, new_parent, new_name, flags);
 }
 

@@ -34,7 +34,9 @@ static const char help[] =
 "  --debug                 every request on stderr (and --foreground)\n"
 "  --delay=OPCODE:MSEC     test aid: hold replies of OPCODE (GETATTR, ...)\n"
 "  --fault=OPCODE:ERRNO[:EVERY]\n"
-"                          test aid: answer (each EVERY'th) OPCODE with ERRNO\n";
+"                          test aid: answer (each EVERY'th) OPCODE with ERRNO\n"
+"  --zero-commit=N         test aid: take the N'th request on the ring to have no commit id\n"
+"The mount point /dev/fd/N stands for a connection that is mounted already.\n";
 
 static void __attribute__((noreturn)) try_help(void)
 {
@@ -204,7 +206,7 @@ void options_parse(struct options *o, const struct program *program, int argc, c
 	enum {
 		TRANSPORT = 1, IO_URING, REQUIRE, DEPTH, QUEUES, POOL, THREADS, NO_CLONE, CACHE,
 		MAX_WRITE, MAX_BACKGROUND, MAX_READAHEAD, STATS, PIDFILE, FOREGROUND, DEBUG,
-		DELAY, FAULT, HELP,
+		DELAY, FAULT, ZERO_COMMIT, HELP,
 	};
 	static const struct option names[] = {
 		{ "transport", 1, NULL, TRANSPORT },
@@ -226,6 +228,7 @@ void options_parse(struct options *o, const struct program *program, int argc, c
 		{ "debug", 0, NULL, DEBUG },
 		{ "delay", 1, NULL, DELAY },
 		{ "fault", 1, NULL, FAULT },
+		{ "zero-commit", 1, NULL, ZERO_COMMIT },
 		{ "help", 0, NULL, HELP },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -237,6 +240,7 @@ void options_parse(struct options *o, const struct program *program, int argc, c
 	int c;
 
 	*o = (struct options){
+		.fd = -1,
 		.clone_fd = true,
 		.subtype = program_invocation_short_name,
 		.cache = CACHE_AUTO,
@@ -279,6 +283,10 @@ void options_parse(struct options *o, const struct program *program, int argc, c
 		case DEBUG: o->debug = o->foreground = o->test_aids = true; break;
 		case DELAY: delay(o, optarg); break;
 		case FAULT: fault(o, optarg); break;
+		case ZERO_COMMIT:
+			o->zero_commit = options_number("zero-commit", optarg, 1);
+			o->test_aids = true;
+			break;
 		case HELP:
 			printf("usage: %s [options] %s\n%s%s", program_invocation_short_name,
 			       program->usage, program->help, help);
@@ -290,6 +298,8 @@ void options_parse(struct options *o, const struct program *program, int argc, c
 		}
 	}
 	program->arguments(o, argc - optind, argv + optind);
+	if (!strncmp(o->mountpoint, "/dev/fd/", 8))
+		o->fd = options_number("/dev/fd", o->mountpoint + 8, 0);
 	/* the kernel's own least write size, and far more than it ever sends */
 	if (o->max_write < 4096)
 		o->max_write = 4096;

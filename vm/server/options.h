@@ -16,6 +16,7 @@ enum pool_kind { POOL_NONE, POOL_PLAIN, POOL_REGISTERED };
 struct options {
 	const char *source;
 	const char *mountpoint;
+	int fd;				/* mounted already: the mount point is /dev/fd/N; or -1 */
 	const char *fsname;		/* the mount's device: what df and /proc/mounts say */
 	const char *subtype;		/* the type is fuse.SUBTYPE */
 	const char *stats;
@@ -47,6 +48,7 @@ struct options {
 	unsigned int delay_msec[PROTO_OPCODES];
 	int fault_error[PROTO_OPCODES];
 	unsigned int fault_every[PROTO_OPCODES];
+	unsigned int zero_commit;	/* this request on the ring lacks its commit id */
 };
 
 struct program;

@@ -141,7 +141,7 @@ static int serve(const struct program *program, struct options *opt)
 	int pidfile = -1;
 	int status;
 
-	opt->mountpoint = realpath(opt->mountpoint, NULL);
+	opt->mountpoint = opt->fd < 0 ? realpath(opt->mountpoint, NULL) : strdup(opt->mountpoint);
 	if (!opt->mountpoint) {
 		say("mount point: %s", strerror(errno));
 		return 1;

@@ -40,6 +40,11 @@ static int mount_it(void)
 	char type[128], data[256];
 	struct stat st;
 
+	if (opt->fd >= 0) {
+		session.fd = opt->fd;
+		session.allow_other = opt->allow_other == ALLOW_ON;
+		return fcntl(session.fd, F_SETFD, FD_CLOEXEC) < 0 ? complain(opt->mountpoint) : 0;
+	}
 	session.fd = open("/dev/fuse", O_RDWR | O_CLOEXEC);
 	if (session.fd < 0)
 		return complain("/dev/fuse");
@@ -242,6 +247,8 @@ void session_unmount(void)
 {
 	const char *at = session.opt->mountpoint;
 
+	if (session.opt->fd >= 0)
+		return;
 	if (umount2(at, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY)
 		umount2(at, MNT_DETACH | UMOUNT_NOFOLLOW);
 }

@@ -317,8 +317,11 @@ static bool take(struct worker *w, bool *nothing)
 {
 	ssize_t n = read(w->fd, w->current->in, in_size);
 
-	if (n >= 0)
+	if (n > 0)
 		return handle(w, n);
+	/* the end of what is no /dev/fuse (--help: /dev/fd/N) */
+	if (n == 0)
+		errno = ENODEV;
 	*nothing = errno == EAGAIN;
 	/* ENOENT: the request was aborted while it was read */
 	if (errno == EINTR || errno == EAGAIN || errno == ENOENT)

@@ -220,6 +220,15 @@ static void replace_held(struct queue *q)
 	send_command(e, PROTO_RING_REGISTER, 0);
 }
 
+/* --zero-commit */
+static bool lacks_commit_id(void)
+{
+	static unsigned int count;
+	unsigned int which = session.opt->zero_commit;
+
+	return which && __atomic_add_fetch(&count, 1, __ATOMIC_RELAXED) == which;
+}
+
 static void handle_request(struct entry *e)
 {
 	const struct proto_ring_part *part = &e->header->part;
@@ -228,7 +237,7 @@ static void handle_request(struct entry *e)
 	int result;
 
 	e->state = HANDLED;
-	if (!part->commit_id) {
+	if (!part->commit_id || lacks_commit_id()) {
 		/* it could never be answered */
 		session_fail("a request without commit id on the ring", EPROTO);
 		return;
