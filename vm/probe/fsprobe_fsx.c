@@ -530,7 +530,7 @@ static void fsx(int argc, char **argv)
 	close_all();
 
 	/* what lies below must be the same after a sync; a given file's path is not known here */
-	path = x.given ? strdup(getenv("BELOW") ? getenv("BELOW") : x.name) : backing_path(x.name);
+	path = x.given ? strdup(getenv("BELOW") && *getenv("BELOW") ? getenv("BELOW") : x.name) : backing_path(x.name);
 	x.fd = OK(open(path, O_RDONLY));
 	free(path);
 	check_all();

@@ -386,16 +386,32 @@ static int nbd_image_seek(struct request *rq, uint64_t offset, int whence, uint6
 
 /* ------------------------------------------------------------------- start, end */
 
-static int open_one(struct connection *c, const char *uri)
+/* For a server that accepts so many and lets the others wait. */
+#define PATIENCE 2000	/* ms */
+
+static bool connect_within(struct nbd_handle *nbd, const char *uri, int msec)
+{
+	if (nbd_aio_connect_uri(nbd, uri) < 0)
+		return false;
+	while (!nbd_aio_is_ready(nbd))
+		if (nbd_aio_is_dead(nbd) || nbd_aio_is_closed(nbd) || nbd_poll(nbd, msec) <= 0)
+			return false;
+	return true;
+}
+
+static int open_one(struct connection *c, const char *uri, bool first)
 {
 	pthread_mutex_init(&c->lock, NULL);
 	c->readable.done = on_readable;
 	c->writable.done = on_writable;
 	c->poked.done = on_poked;
 	c->nbd = nbd_create();
-	if (!c->nbd || nbd_add_meta_context(c->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0 ||
-	    nbd_connect_uri(c->nbd, uri) < 0)
+	if (!c->nbd || nbd_add_meta_context(c->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0)
 		return nbd_problem(uri);
+	if (first && nbd_connect_uri(c->nbd, uri) < 0)
+		return nbd_problem(uri);
+	if (!first && !connect_within(c->nbd, uri, PATIENCE))
+		return 1;
 	c->fd = nbd_aio_get_fd(c->nbd);
 	return c->fd < 0 ? nbd_problem(uri) : 0;
 }
@@ -421,7 +437,7 @@ static int nbd_image_open(const char *uri, uint64_t *length)
 	if (!connections)
 		return complain("connections");
 	first = &connections[0];
-	if (open_one(first, uri))
+	if (open_one(first, uri, true))
 		return 1;
 	size = nbd_get_size(first->nbd);
 	if (size < 0)
@@ -439,7 +455,7 @@ static int nbd_image_open(const char *uri, uint64_t *length)
 		wanted = 1;
 	for (connection_count = 1; connection_count < wanted; connection_count++) {
 		/* the server may have a limit of its own: as many as it lets us */
-		if (open_one(&connections[connection_count], uri)) {
+		if (open_one(&connections[connection_count], uri, false)) {
 			nbd_close(connections[connection_count].nbd);
 			break;
 		}

@@ -37,7 +37,9 @@ struct work {
 	uint32_t done;
 	uint16_t kind;		/* IORING_OP_... */
 	uint16_t mode;		/* of fallocate, or flags of fsync */
-	uint16_t then;		/* after it: ALLOCATE or nothing */
+	uint16_t then;		/* the mode with which to fill the hole that was made */
+	bool fill;
+	bool other_way;		/* the first one was not supported */
 };
 _Static_assert(sizeof(struct work) <= sizeof(((struct block_state *)0)->of_image), "scratch");
 
@@ -100,19 +102,24 @@ static bool goes_on(struct work *w, int *result)
 		}
 		if (w->done)
 			*result = w->done;
-	} else if (w->kind == IORING_OP_FALLOCATE) {
-		/* not every file system can make zeroes: a hole has them, and then blocks */
-		if (*result == -EOPNOTSUPP && (w->mode & FALLOC_FL_ZERO_RANGE)) {
+	} else if (w->kind == IORING_OP_FALLOCATE && *result == -EOPNOTSUPP && !w->other_way) {
+		w->other_way = true;
+		if (is_device && (w->mode & FALLOC_FL_PUNCH_HOLE)) {
+			/* what counts are the zeroes */
+			w->mode = FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+			return true;
+		}
+		if (!is_device && (w->mode & FALLOC_FL_ZERO_RANGE)) {
+			/* a hole has them as well, and then it gets its blocks back */
+			w->fill = true;
 			w->then = w->mode & FALLOC_FL_KEEP_SIZE;
 			w->mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-			w->done = 1;
 			return true;
 		}
-		if (*result == 0 && w->done) {
-			w->mode = w->then;
-			w->done = 0;
-			return true;
-		}
+	} else if (w->kind == IORING_OP_FALLOCATE && *result == 0 && w->fill) {
+		w->fill = false;
+		w->mode = w->then;
+		return true;
 	}
 	return false;
 }

@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,9 @@ struct worker {
 	pthread_t thread;
 	struct loop loop;	/* of an asynchronous backend */
 	struct awaited readable;
+	sem_t started;
+	int error;		/* why it could not */
+	const char *error_at;
 	bool polling;
 	unsigned int taken;	/* requests without reply */
 	int fd;
@@ -378,18 +382,15 @@ static void serve_with_loop(struct worker *w)
 static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
-	const char *what;
-	int rc;
 
 	if (!session.backend->asynchronous) {
 		serve_blocking(w);
 		return NULL;
 	}
-	rc = loop_make(&w->loop, 2 * session.opt->depth + 4, 0, &what);
-	if (rc) {
-		session_fail(what, rc);
+	w->error = loop_make(&w->loop, 2 * session.opt->depth + 4, 0, &w->error_at);
+	sem_post(&w->started);
+	if (w->error)
 		return NULL;
-	}
 	w->current->rq.loop = &w->loop;
 	w->readable.done = became_readable;
 	if (session.backend->thread_start)
@@ -434,6 +435,7 @@ static struct worker *new_worker(unsigned int number)
 
 	if (!w)
 		return NULL;
+	sem_init(&w->started, 0, 0);
 	w->pipe[0] = w->pipe[1] = -1;
 	w->fd = session.fd;
 	/* the first one takes the original */
@@ -489,6 +491,15 @@ int dev_start(unsigned int threads)
 			return 1;
 		}
 		workers[worker_count] = w;
+		if (session.backend->asynchronous) {
+			while (sem_wait(&w->started) < 0)
+				;
+			if (w->error) {
+				worker_count++;
+				say("%s: %s", w->error_at, strerror(w->error));
+				return 1;
+			}
+		}
 	}
 	return workers ? 0 : 1;
 }
