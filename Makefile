@@ -62,7 +62,7 @@ differential: .venv/.ready
 #: make bench       what a request costs, and how many get through: ring and device
 .PHONY: bench
 bench: .venv/.ready
-	$(HARNESS) bench $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(BENCH_OPTIONS) $(BESIDE_OPTIONS) $(if $(NATIVE),--native) $(call option,PROFILE,profile)
+	$(HARNESS) bench $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(BENCH_OPTIONS) $(BESIDE_OPTIONS) $(if $(NATIVE),--native) $(if $(README),--readme) $(call option,PROFILE,profile)
 
 #: make bench-gate  fail when a deterministic cost has grown by more than 1 % since BASE=results/X
 .PHONY: bench-gate
@@ -131,11 +131,12 @@ clean:
 #:   KDIR=      base tree: your own; only read, never written
 #:   SOURCE=    base tree: a tarball, or REPOSITORY#REF
 #:   SERIES=    folder of patches, or none (default: kernel-patches/VERSION)
-#:   BENCH=     rows of make bench: 'cost/*', throughput/meta-4, ...
+#:   BENCH=     rows of make bench: 'cost/*', throughput/meta-4, export, ...
 #:   ROUNDS=    how often each figure is measured
 #:   SERVER=    the server to measure: a mirrorfs, or a command with {source} and {mountpoint}
 #:   KERNEL_B= SERVER_B=  a second one beside it: a is ours, b is this
 #:   NATIVE=1   also on this machine's own kernel (root)
+#:   README=1   BENCH=export: put table and picture into README.md
 #:   PROFILE=   only: where the instructions of this row go, by function
 #:   BASE=      make bench-gate: the run to compare with; RUN=results/Y: compare that one, measure nothing
 #:   GOOD= BAD= make bisect: a commit of KDIR that passes, and a later one that fails

@@ -19,7 +19,7 @@ from rich.table import Table
 from rich.text import Text
 
 from harness import accel, config, image, kernel, runfolder
-from harness.bench import gate, identity, native, plot, profile, record, rows, server, table
+from harness.bench import export, gate, identity, native, plot, profile, record, rows, server, table
 from harness.bench.figures import Figure, State, rows_of
 from harness.bench.identity import Identity
 from harness.bench.measure import Campaign, GuestPlace, Place, Subject, require_fio, words_of
@@ -40,8 +40,8 @@ log = logging.getLogger(__name__)
 plan_log = logging.getLogger('harness.dry_run')
 
 VARIANT = 'bench'
-ROUNDS = {Measure.COST: 2, Measure.THROUGHPUT: 3, Measure.NATIVE: 3}
-MEMORY_MB = {Measure.COST: 1024, Measure.THROUGHPUT: 2048}
+ROUNDS = {Measure.COST: 2, Measure.THROUGHPUT: 3, Measure.NATIVE: 3, Measure.EXPORT: 3}
+MEMORY_MB = {Measure.COST: 1024, Measure.THROUGHPUT: 2048, Measure.EXPORT: 2048}
 BUSY = 0.1  # of the CPUs, used by others: wall clock figures are then noise
 RUN_BENCH = '/lab/guest/run-bench'
 
@@ -52,6 +52,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument('--kernel-b', type=Path, metavar='PATH', help='a second kernel, beside ours: bzImage or folder')
     parser.add_argument('--server-b', default='', metavar='COMMAND', help='a second server, beside ours')
     parser.add_argument('--native', action='store_true', help="also on this machine's own kernel (root, ring needed)")
+    parser.add_argument(
+        '--readme', action='store_true', help="put the exported images' table and picture into README.md"
+    )
     parser.add_argument('--profile', default='', metavar='ROW',
                         help='only: where the instructions of this row go, by function')  # fmt: skip
     parser.set_defaults(func=_bench)
@@ -145,6 +148,8 @@ class Bench:
         if made['rows']:
             plot.draw(made, self.run.path)
             table.render(made, self.run.path, self._console)
+            if getattr(self._args, 'readme', False):
+                export.update_readme(self.lab.root, self.run.path, made)
         self.run.publish()
         return status
 
@@ -158,7 +163,7 @@ class Bench:
         bundle = build_bundle(self.lab)
         self.subjects = self._make_subjects()
         measures = {row.measure for row in self._rows}
-        if Measure.THROUGHPUT in measures:
+        if measures & {Measure.THROUGHPUT, Measure.EXPORT}:
             own = self.subjects[0].kernel
             assert own is not None
             self.accelerator = accel.choose(own, self.lab.cache, run.guest('probe'), self._args.accel)
@@ -191,9 +196,11 @@ class Bench:
             places = self._places(measure, subjects, bundle, stack)
             script = RUN_BENCH if measure is not Measure.NATIVE else str(self.lab.root / 'vm' / 'guest' / 'run-bench')
             rounds = self._args.rounds or ROUNDS[measure]
-            campaign = Campaign(mine, subjects, places, rounds, script)
-            for figure in campaign.measure(self._told):
-                self._keep(figure)
+            # Rows of one kind have the same sides.
+            for kind in (False, True):
+                some = tuple(row for row in mine if bool(row.against) is kind)
+                for figure in Campaign(some, subjects, places, rounds, script).measure(self._told):
+                    self._keep(figure)
         self._end_guests(keep_strays=True)
         if measure is not Measure.COST and load.share() > BUSY:
             self._note([f'{measure}: other programs kept {100 * load.share():.0f} % of the CPUs busy: do not trust it'])
@@ -318,7 +325,7 @@ class Bench:
         self.run = RunFolder(self.lab.root / 'results' / 'RUN')
         build_bundle(self.lab)
         self.subjects = self._make_subjects()
-        for measure in (Measure.COST, Measure.THROUGHPUT):
+        for measure in (Measure.COST, Measure.THROUGHPUT, Measure.EXPORT):
             mine = [row for row in self._rows if row.measure is measure]
             for subject in self.subjects if mine else ():
                 assert subject.kernel is not None

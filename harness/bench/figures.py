@@ -110,6 +110,8 @@ def rows_of(figures: Iterable[Figure], beside: bool, kernels: bool = True) -> li
     for workload, mine in by_workload.items():
         if beside:
             rows += _beside(workload, mine, kernels)
+        elif workload.against:
+            rows += _against(workload, mine)
         else:
             rows.append(_sides(workload, mine))
     return rows
@@ -124,6 +126,14 @@ def _sides(workload: Workload, figures: Sequence[Figure]) -> Row:
     best = min(known, key=lambda figure: figure.value or 0.0) if known else devices[0]
     others = tuple(figure for figure in devices if figure is not best)
     return Row(workload, ring, best, ring.side.label, best.side.label, workload.goal, others)
+
+
+def _against(workload: Workload, figures: Sequence[Figure]) -> list[Row]:
+    """The ring against each of the others."""
+    by_side = {figure.side: figure for figure in figures}
+    ring = by_side.get(Side.RING) or _missing(workload, Side.RING)
+    others = [(by_side.get(side) or _missing(workload, side), goal) for side, goal in workload.against]
+    return [Row(workload, ring, other, ring.side.label, other.side.label, goal) for other, goal in others]
 
 
 def _missing(workload: Workload, side: Side) -> Figure:

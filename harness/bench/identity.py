@@ -46,6 +46,7 @@ class Identity:
 _RELEVANT = {
     Measure.COST: ('guest_cpu', 'qemu', 'compiler', 'fsload', 'config'),
     Measure.THROUGHPUT: ('accelerator', 'machine', 'cpu', 'cpus', 'guest_cpus', 'qemu', 'config'),
+    Measure.EXPORT: ('accelerator', 'machine', 'cpu', 'cpus', 'guest_cpus', 'qemu', 'config'),
     Measure.NATIVE: ('machine', 'cpu', 'cpus', 'host_kernel'),
 }
 

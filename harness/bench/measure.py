@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from harness.bench import export
 from harness.bench.figures import Figure, State
 from harness.bench.proof import judge
 from harness.bench.rows import Load, Measure, Side, Workload
@@ -102,7 +103,10 @@ def words_of(row: Workload, side: Side, server: Server, place: Place, run_bench:
     words = [run_bench, '--transport', side.transport, '--work', place.work]
     for name, size in row.files:
         words += ['--file', f'{name}:{size}']
-    words += server.command(row, side, place.work, place.in_guest)
+    if row.against:
+        words += ['--on-file', *export.command(side, place.work)]
+    else:
+        words += server.command(row, side, place.work, place.in_guest)
     return [*words, '--', *load_words(row, place)]
 
 

@@ -16,6 +16,7 @@ _TITLES = {
     Measure.COST: 'instructions per operation: less is better',
     Measure.THROUGHPUT: 'throughput in a guest: more is better',
     Measure.NATIVE: 'throughput on the machine itself: more is better',
+    Measure.EXPORT: 'one image as one file, in a guest: blockfs over the ring / the others; more is better',
 }
 
 
@@ -82,10 +83,16 @@ def _panel(axis: Any, measure: Measure, rows: Sequence[Mapping[str, Any]]) -> No
         axis.text(0.01, place, text, va='center', fontsize=7, color='white', transform=axis.get_yaxis_transform())
     axis.axvline(1.0, color='grey', linewidth=0.8, linestyle='--')
     several = len({row['side'] for row in rows}) > 1
-    axis.set_yticks(places, [row['title'] + (f' [{row["side"]}]' if several else '') for row in rows], fontsize=8)
+    axis.set_yticks(places, [_name(row, several) for row in rows], fontsize=8)
     axis.invert_yaxis()
     axis.set_title(_TITLES[measure], fontsize=9)
     axis.set_xlim(left=0)
+
+
+def _name(row: Mapping[str, Any], several: bool) -> str:
+    if several:
+        return f'{row["title"]} [{row["side"]}]'
+    return f'{row["title"]} : {row["b_what"]}' if row.get('exported') else row['title']
 
 
 def goal_ratio(row: Mapping[str, Any]) -> float | None:

@@ -13,15 +13,17 @@ subjects   a, and b when two are side by side; each has
              kernel   release, build_id, series, variant, image
              server   command (template), program, digest (sha256)
 rows       one for each comparison
-             measure  cost, throughput or native
+             measure  cost, throughput, native or export (an exported image)
              workload such as randread-4k; title for people; unit of a and b
              a, b     medians; null when not measured. With one subject a is the ring and b the
-                      device (the cheaper of its two ways where both are measured); with two
+                      device (the cheaper of its two ways where both are measured), or, with an
+                      exported image, each of the others in turn; with two
                       subjects they are the subjects, and `side` is the way
              a_what, b_what   the same in words
              ratio    a/b: of the medians for cost; the median of each round's ratio otherwise
              spread   (largest - smallest) / median: of the ratios; for cost of the worse side's
                       values. null below two rounds
+             exported true for an exported image: rows that differ in b_what alone
              goal     such as `≤ 18` (for a) or `ratio ≥ 1.6`; null: none
              goal_of, goal_limit   the same for programs: a or ratio, and the number
              met      true, false, or null
@@ -57,6 +59,7 @@ def row_dict(row: Row) -> dict[str, Any]:
         'workload': row.workload.name,
         'title': row.workload.title,
         'side': str(row.a.side),
+        'exported': bool(row.workload.against),
         'unit': row.workload.unit,
         'a': _rounded(row.a.value),
         'b': _rounded(row.b.value if row.b else None),

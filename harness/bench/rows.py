@@ -22,6 +22,7 @@ class Measure(enum.StrEnum):
     COST = 'cost'  # instructions of the whole system, counted by the emulator: repeats exactly
     THROUGHPUT = 'throughput'  # wall clock in a guest with several CPUs
     NATIVE = 'native'  # wall clock on this very machine, with its own kernel
+    EXPORT = 'export'  # wall clock in a guest: blockfs beside other servers of one image
 
 
 class Side(enum.StrEnum):
@@ -30,10 +31,18 @@ class Side(enum.StrEnum):
     DEV = 'dev'
     NOSPLICE = 'nosplice'
     RING = 'ring'
+    # Others' servers of one image, which know /dev/fuse only
+    QSD = 'qsd'
+    NBDFUSE = 'nbdfuse'
 
     @property
     def label(self) -> str:
-        return {'dev': 'device', 'nosplice': 'device, no splice', 'ring': 'ring'}[self.value]
+        names = {'dev': 'device', 'nosplice': 'device, no splice', 'qsd': 'qemu-storage-daemon'}
+        return names.get(self.value, self.value)
+
+    @property
+    def is_peer(self) -> bool:
+        return self in (Side.QSD, Side.NBDFUSE)
 
     @property
     def transport(self) -> str:
@@ -86,6 +95,8 @@ class Workload:
     goal: Goal
     # The ring against the same of another kernel or server
     beside: Goal
+    # An exported image: which sides the ring is compared with, and its goal there, if any
+    against: tuple[tuple[Side, Goal | None], ...] = ()
 
     @property
     def key(self) -> str:
@@ -93,6 +104,8 @@ class Workload:
 
     @property
     def sides(self) -> tuple[Side, ...]:
+        if self.against:
+            return (*(side for side, _ in self.against), Side.RING)
         if self.measure is Measure.COST:
             return (Side.DEV, Side.NOSPLICE, Side.RING)
         return (Side.DEV, Side.RING)
@@ -229,13 +242,69 @@ THROUGHPUTS = _parallel(Measure.THROUGHPUT)
 NATIVES = _parallel(Measure.NATIVE)
 
 
+# --- an exported image: blockfs beside its peers ---------------------------------------------------
+
+_IMAGE = 'image'
+_IMAGE_MIB = 64
+_MIXES = (('mix', '70/30 mix', 'randrw --rwmixread=70'), ('read', 'random read', 'randread'),
+          ('write', 'random write', 'randwrite'))  # fmt: skip
+
+
+def _export(measure: Measure, mix: tuple[str, str, str], direct: bool, jobs: int, depth: int) -> Workload:
+    name, title, rw = mix
+    way = 'direct' if direct else 'buffered'
+    # io_submit waits for what is not direct: only io_uring's workers have many of those under way
+    engine = 'libaio' if direct else 'psync' if depth == 1 else 'io_uring'
+    words = (
+        f'--output-format=json --group_reporting --name=bench --filename={{mountpoint}} --size={_IMAGE_MIB}m '
+        f'--numjobs={jobs} --rw={rw} --bs=4k --direct={int(direct)} --ioengine={engine} --iodepth={depth} '
+        '--randrepeat=1 --norandommap --time_based --runtime=2 --ramp_time=500ms'
+    )
+    device = Goal(1.6, 'ratio', at_least=True) if depth > 1 else None
+    goal = Goal(1.5, 'ratio', at_least=True)
+    return Workload(
+        measure,
+        f'{"" if measure is Measure.EXPORT else "export-"}{name}-{way}-{jobs}x{depth}',
+        f'{title}, {way}, {jobs} {"job" if jobs == 1 else "jobs"}, QD{depth}',
+        Load.FIO,
+        tuple(words.split()),
+        ((_IMAGE, _IMAGE_MIB * MIB),),
+        not direct,
+        False,
+        1.0,
+        goal,
+        _NOT_SLOWER,
+        ((Side.DEV, device), (Side.QSD, goal), (Side.NBDFUSE, Goal(2.0, 'ratio', at_least=True))),
+    )
+
+
+def _exports(measure: Measure) -> tuple[Workload, ...]:
+    return tuple(
+        _export(measure, mix, direct, jobs, depth)
+        for direct in (True, False)
+        for mix in _MIXES
+        for jobs in (1, 4)
+        for depth in (1, 64)
+    )
+
+
+EXPORTS = _exports(Measure.EXPORT)
+NATIVE_EXPORTS = _exports(Measure.NATIVE)
+
+
 def select(patterns: Sequence[str], native: bool = False) -> tuple[Workload, ...]:
-    """Rows by pattern (none: all). UsageError for a pattern that fits none."""
+    """Rows by pattern (none: all but those of exported images). UsageError for a pattern that fits none.
+
+    A pattern without a slash is a measure.
+    """
+    patterns = [pattern if '/' in pattern else f'{pattern}/*' for pattern in patterns]
     rows = (*COSTS, *THROUGHPUTS, *(NATIVES if native else ()))
+    if patterns:
+        rows += (*EXPORTS, *(NATIVE_EXPORTS if native else ()))
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(row.key, pattern) for row in rows):
             hint = 'there are ' + ' '.join(row.key for row in rows)
-            if any(fnmatch.fnmatchcase(row.key, pattern) for row in NATIVES):
+            if any(fnmatch.fnmatchcase(row.key, pattern) for row in (*NATIVES, *NATIVE_EXPORTS)):
                 hint = 'rows of native/ need NATIVE=1 (--native)'
             raise UsageError(f'no row fits {pattern}', hint=hint)
     return tuple(

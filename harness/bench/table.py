@@ -17,6 +17,7 @@ TITLES = {
     Measure.COST: 'deterministic cost: thousands of instructions per operation, whole system',
     Measure.THROUGHPUT: 'parallel throughput, in a guest',
     Measure.NATIVE: "parallel throughput, on this machine's own kernel",
+    Measure.EXPORT: 'one image as one file, in a guest: blockfs and others',
 }
 
 
@@ -24,8 +25,14 @@ def render(table: Mapping[str, Any], folder: Path, console: Console) -> None:
     """Print the tables of a run."""
     for measure in Measure:
         rows = [row for row in table['rows'] if row['measure'] == measure]
-        if rows:
-            console.print(_beside(measure, rows) if 'b' in table['subjects'] else _sides(measure, rows, table))
+        exported = [row for row in rows if row.get('exported')]
+        others = [row for row in rows if row not in exported]
+        if rows and 'b' in table['subjects']:
+            console.print(_beside(measure, rows))
+        elif rows:
+            for some, draw in ((others, _sides), (exported, _against)):
+                if some:
+                    console.print(draw(measure, some, table))
     for row in table['rows']:
         if row['state'] != 'measured':
             colour = 'yellow' if row['state'] == 'notrun' else 'red'
@@ -35,7 +42,7 @@ def render(table: Mapping[str, Any], folder: Path, console: Console) -> None:
     for name, subject in table['subjects'].items():
         _say(console, Text(f'{name}: {_kernel(subject["kernel"])}server {subject["server"]["program"]}'))
     identity, measures = table['identity'], {row['measure'] for row in table['rows']}
-    if Measure.THROUGHPUT in measures:
+    if measures & {Measure.THROUGHPUT, Measure.EXPORT}:
         _say(console, Text(f'throughput: {identity["accelerator"]}, {identity["guest_cpus"]} CPUs; {identity["cpu"]}'))
     if Measure.NATIVE in measures:
         _say(console, Text(f'native: kernel {identity["host_kernel"]}, {identity["cpus"]} CPUs; {identity["cpu"]}'))
@@ -76,6 +83,18 @@ def _sides(measure: Measure, rows: Sequence[Mapping[str, Any]], whole: Mapping[s
         unit = '' if measure is Measure.COST else f' {row["unit"]}'.replace('operations', 'op')
         cells = [_number(values.get((row['workload'], side)), unit) for side in sides]
         table.add_row(row['title'], *cells, *_verdict(row))
+    return table
+
+
+def _against(measure: Measure, rows: Sequence[Mapping[str, Any]], whole: Mapping[str, Any]) -> Table:
+    """The ring beside several others, a line for each."""
+    del whole
+    table = _table(TITLES[measure])
+    for name in ('beside', 'ring', 'the other'):
+        table.add_column(name, justify='left' if name == 'beside' else 'right')
+    _verdict_columns(table)
+    for row in rows:
+        table.add_row(row['title'], row['b_what'], _number(row['a'], ''), _number(row['b'], ''), *_verdict(row))
     return table
 
 
