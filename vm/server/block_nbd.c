@@ -24,6 +24,8 @@
 
 /* A command's length has 32 bits, and some servers sign them. */
 #define MOST (1u << 30)
+/* For servers that accept some connections and let others wait, or that stall at the end. */
+#define PATIENCE 2000	/* ms */
 
 struct connection {
 	pthread_mutex_t lock;
@@ -196,6 +198,31 @@ static void nbd_thread_stop(struct loop *l)
 	}
 }
 
+static bool flushed;
+
+static int on_flushed(void *user_data, int *error)
+{
+	(void)user_data;
+	flushed = true;
+	if (*error)
+		say("the image, at the end: %s", strerror(*error));
+	return 1;
+}
+
+/* An orderly end leaves nothing behind in a cache; but nobody waits for a server that stalls. */
+static void flush_last(struct connection *c)
+{
+	nbd_completion_callback callback = { .callback = on_flushed };
+
+	if (!block_options.writable || !can_flush || c->broken || nbd_aio_in_flight(c->nbd) ||
+	    nbd_aio_flush(c->nbd, callback, 0) < 0)
+		return;
+	while (!flushed && nbd_poll(c->nbd, PATIENCE) > 0)
+		;
+	if (!flushed)
+		say("the NBD server does not flush: what was not synced may be lost");
+}
+
 static void nbd_abandon(void)
 {
 	for (unsigned int i = 0; i < connection_count; i++) {
@@ -203,6 +230,9 @@ static void nbd_abandon(void)
 		struct nbd_handle *nbd;
 
 		pthread_mutex_lock(&c->lock);
+		/* what one flushes, all have written */
+		if (i == 0)
+			flush_last(c);
 		nbd = c->nbd;
 		c->nbd = NULL;
 		/* what is under way is told so, but nobody waits for it any more */
@@ -385,9 +415,6 @@ static int nbd_image_seek(struct request *rq, uint64_t offset, int whence, uint6
 }
 
 /* ------------------------------------------------------------------- start, end */
-
-/* For a server that accepts so many and lets the others wait. */
-#define PATIENCE 2000	/* ms */
 
 static bool connect_within(struct nbd_handle *nbd, const char *uri, int msec)
 {
