@@ -351,7 +351,9 @@ static void defaults(struct options *o)
 	o->allow_other = ALLOW_AUTO;
 	/* the image has a cache below already */
 	o->cache = CACHE_NONE;
+	/* many, and so not large ones: each has memory for the largest */
 	o->depth = 64;
+	o->max_write = 128 << 10;
 	o->max_background = 256;
 }
 
