@@ -258,7 +258,7 @@ def _export(measure: Measure, mix: tuple[str, str, str], direct: bool, jobs: int
     words = (
         f'--output-format=json --group_reporting --name=bench --filename={{mountpoint}} --size={_IMAGE_MIB}m '
         f'--numjobs={jobs} --rw={rw} --bs=4k --direct={int(direct)} --ioengine={engine} --iodepth={depth} '
-        '--randrepeat=1 --norandommap --time_based --runtime=2 --ramp_time=500ms'
+        '--randrepeat=1 --norandommap --gtod_reduce=1 --time_based --runtime=2 --ramp_time=500ms'
     )
     device = Goal(1.6, 'ratio', at_least=True) if depth > 1 else None
     goal = Goal(1.5, 'ratio', at_least=True)

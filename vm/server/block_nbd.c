@@ -81,7 +81,7 @@ static void look_after(struct connection *c)
 		return;
 	if (nbd_aio_is_dead(c->nbd) || nbd_aio_is_closed(c->nbd)) {
 		c->broken = true;
-		say("the NBD server is gone: %s", "all requests fail with EIO from now on");
+		say("the NBD server is gone: all requests fail with EIO from now on");
 		return;
 	}
 	direction = nbd_aio_get_direction(c->nbd);
@@ -181,7 +181,7 @@ static void nbd_thread_start(struct loop *l)
 static void adopt(struct connection *c, struct loop *l)
 {
 	c->loop = l;
-	c->polling_out = false;
+	c->polling_out = c->poke_pending = false;
 	loop_poll(l, c->fd, POLLIN, &c->readable);
 }
 
