@@ -29,6 +29,7 @@ GROUPS = {
     'ring': 'the ring itself',
     'daemon': 'life and death of the server',
     'fault': 'errors on purpose',
+    'export': 'an image as a file',
     'dangerous': 'may take the kernel down',
     'long': 'takes minutes',
 }
