@@ -74,7 +74,8 @@ def update_readme(root: Path, folder: Path, table: Mapping[str, Any]) -> bool:
     text = readme.read_text(encoding='utf-8')
     release = table['subjects']['a']['kernel']['release'] or table['identity']['host_kernel']
     where = f'{table["identity"]["accelerator"]}, {table["identity"]["guest_cpus"]} CPUs'
-    about = f'Kernel {release}, {where}; bold: goal missed.'
+    about = f'Kernel {release}, {where}; medians, ± half the spread; bold: goal missed.'
+    about = '\n'.join([about, *(f'Note of that run: {note}.' for note in table['notes'])])
     block = f'![ring beside the others]({PICTURE.as_posix()})\n\n{made}\n{about}\n'
     changed, count = _MARK.subn(lambda match: match[1] + block + match[2], text)
     if count != 1:

@@ -437,6 +437,7 @@ def test_readme_takes_the_table(tmp_path: Path) -> None:
         'figures': [record.figure_dict(found) for found in figures],
         'subjects': {'a': {'kernel': {'release': '6.12'}}},
         'identity': {'accelerator': 'tcg', 'guest_cpus': 2, 'host_kernel': 'x'},
+        'notes': ['the machine was busy'],
     }
     text = export.markdown(table)
     assert (
@@ -450,4 +451,5 @@ def test_readme_takes_the_table(tmp_path: Path) -> None:
     assert export.update_readme(tmp_path, tmp_path, table)
     changed = readme.read_text(encoding='utf-8')
     assert text in changed and 'former' not in changed and changed.endswith('after\n')
+    assert 'Note of that run: the machine was busy.' in changed
     assert (tmp_path / export.PICTURE).read_bytes() == b'png'
