@@ -288,6 +288,31 @@ def _exports(measure: Measure) -> tuple[Workload, ...]:
     )
 
 
+def _export_cost(kind: str, title: str, depth: int) -> Workload:
+    """What an operation on an exported image costs: repeats on a busy machine, too."""
+    words = f'{kind} --size=4096 --count=4000 --depth={depth} --direct {{mountpoint}}'
+    goals = ((Side.DEV, 0.8), (Side.QSD, 0.67), (Side.NBDFUSE, 0.5))
+    return Workload(
+        Measure.COST,
+        f'export-{kind}-qd{depth}',
+        f'exported image, {title}, QD{depth}',
+        Load.FSLOAD,
+        tuple(words.split()),
+        ((_IMAGE, _IMAGE_MIB * MIB),),
+        False,
+        False,
+        1.0,
+        Goal(0.8, 'ratio'),
+        _NOT_MORE,
+        tuple((side, Goal(limit, 'ratio')) for side, limit in goals),
+    )
+
+
+EXPORT_COSTS = tuple(
+    _export_cost(kind, title, depth)
+    for kind, title in (('randread', '4 KiB random read'), ('randwrite', '4 KiB random write'))
+    for depth in (1, 64)
+)
 EXPORTS = _exports(Measure.EXPORT)
 NATIVE_EXPORTS = _exports(Measure.NATIVE)
 
@@ -300,7 +325,7 @@ def select(patterns: Sequence[str], native: bool = False) -> tuple[Workload, ...
     patterns = [pattern if '/' in pattern else f'{pattern}/*' for pattern in patterns]
     rows = (*COSTS, *THROUGHPUTS, *(NATIVES if native else ()))
     if patterns:
-        rows += (*EXPORTS, *(NATIVE_EXPORTS if native else ()))
+        rows += (*EXPORT_COSTS, *EXPORTS, *(NATIVE_EXPORTS if native else ()))
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(row.key, pattern) for row in rows):
             hint = 'there are ' + ' '.join(row.key for row in rows)

@@ -143,7 +143,7 @@ struct io_uring_sqe *loop_sqe(struct loop *l, struct awaited *a)
 		return NULL;
 	}
 	/* what it held before is of no concern, in its second half neither */
-	memset(sqe, 0, 2 * sizeof(*sqe));
+	sqe[0] = sqe[1] = (struct io_uring_sqe){ 0 };
 	sqe->user_data = (uintptr_t)a;
 	return sqe;
 }
@@ -159,7 +159,7 @@ void loop_poll(struct loop *l, int fd, unsigned int events, struct awaited *a)
 bool loop_turn(struct loop *l, bool wait)
 {
 	struct io_uring_cqe *cqe;
-	unsigned int head;
+	unsigned int head, n = 0;
 	int rc = io_uring_submit_and_wait(&l->ring, wait ? 1 : 0);
 
 	if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY) {
@@ -169,11 +169,11 @@ bool loop_turn(struct loop *l, bool wait)
 	io_uring_for_each_cqe(&l->ring, head, cqe) {
 		struct awaited *a = (struct awaited *)(uintptr_t)cqe->user_data;
 
-		int result = cqe->res;
 
-		io_uring_cq_advance(&l->ring, 1);
-		a->done(a, result);
+		a->done(a, cqe->res);
+		n++;
 	}
+	io_uring_cq_advance(&l->ring, n);
 	return true;
 }
 
