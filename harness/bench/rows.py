@@ -291,7 +291,8 @@ def _exports(measure: Measure) -> tuple[Workload, ...]:
 def _export_cost(kind: str, title: str, depth: int) -> Workload:
     """What an operation on an exported image costs: repeats on a busy machine, too."""
     words = f'{kind} --size=4096 --count=4000 --depth={depth} --direct {{mountpoint}}'
-    goals = ((Side.DEV, 0.8), (Side.QSD, 0.67), (Side.NBDFUSE, 0.5))
+    # as of throughput: 1.6, 1.5 and 2 times as cheap
+    device = Goal(0.625, 'ratio') if depth > 1 else None
     return Workload(
         Measure.COST,
         f'export-{kind}-qd{depth}',
@@ -302,9 +303,9 @@ def _export_cost(kind: str, title: str, depth: int) -> Workload:
         False,
         False,
         1.0,
-        Goal(0.8, 'ratio'),
+        Goal(1.0, 'ratio'),
         _NOT_MORE,
-        tuple((side, Goal(limit, 'ratio')) for side, limit in goals),
+        ((Side.DEV, device), (Side.QSD, Goal(0.67, 'ratio')), (Side.NBDFUSE, Goal(0.5, 'ratio'))),
     )
 
 
