@@ -30,6 +30,7 @@ GROUPS = {
     'daemon': 'life and death of the server',
     'fault': 'errors on purpose',
     'export': 'an image as a file',
+    'krpc': 'storage nodes, krpc',
     'dangerous': 'may take the kernel down',
     'long': 'takes minutes',
 }

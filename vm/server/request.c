@@ -188,12 +188,14 @@ static void count(const struct request *rq)
 int request_refuse(struct request *rq, int error)
 {
 	count(rq);
+	rq->out_error = 0;
 	return wants_reply(rq->in->opcode) ? error : REPLY_NONE;
 }
 
 int request_run(struct request *rq)
 {
 	count(rq);
+	rq->out_error = 0;
 	if (__builtin_expect(session.opt->test_aids, false))
 		return run_with_aids(rq);
 	return run_operation(rq);

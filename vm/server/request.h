@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/uio.h>
 
 #include "stats.h"
 
@@ -33,6 +34,11 @@ struct request {
 	uint32_t arg_size;
 	uint32_t payload_size;
 	uint32_t out_max;
+	/* The error of a reply with something in "out" that is not what the opcode has. */
+	int32_t out_error;
+	/* The whole pages that payload and out are in, the same ones for many requests. */
+	struct iovec payload_memory;
+	struct iovec out_memory;
 	enum path path;
 	struct stats_slot *stats;
 	const struct operation *op;

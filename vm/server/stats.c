@@ -142,6 +142,16 @@ int stats_print(const char *file, const char *wanted)
 			found = true;
 		}
 	}
+	for (int i = 0; i < STATS_OWN; i++) {
+		if (!f->own_name[i][0])
+			continue;
+		if (!wanted) {
+			printf("%s %" PRIu64 "\n", f->own_name[i], f->own[i]);
+		} else if (!strcmp(wanted, f->own_name[i])) {
+			printf("%" PRIu64 "\n", f->own[i]);
+			found = true;
+		}
+	}
 	for (unsigned int op = 0; op < PROTO_OPCODES; op++) {
 		for (int path = 0; path < PATHS; path++) {
 			const char *suffix = path == PATH_DEV ? "dev" : "uring";

@@ -28,6 +28,8 @@ struct stats_slot {
 	uint64_t op[PATHS][PROTO_OPCODES];
 } __attribute__((aligned(128)));
 
+#define STATS_OWN 16
+
 struct stats_file {
 	char magic[16];
 	uint32_t slot_size;
@@ -37,6 +39,9 @@ struct stats_file {
 	uint64_t ring;
 	uint64_t exit_status;
 	uint64_t state;
+	/* A backend's own counters, for all threads; those without a name are not used. */
+	uint64_t own[STATS_OWN];
+	char own_name[STATS_OWN][32];
 	struct stats_slot slot[] __attribute__((aligned(128)));
 };
 

@@ -12,6 +12,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/uio.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "loop.h"
@@ -70,15 +71,21 @@ static int send_reply(struct dev_request *r, int result)
 	struct fuse_out_header *header = (struct fuse_out_header *)r->rq.out - 1;
 
 	header->unique = r->rq.in->unique;
-	header->error = result < 0 ? result : 0;
+	header->error = result < 0 ? result : r->rq.out_error;
 	header->len = sizeof(*header) + (result < 0 ? 0 : result);
 	return write(r->fd, header, header->len) < 0 ? -errno : (int)header->len;
 }
 
 static int reply(struct dev_request *r, int result)
 {
+	struct timespec pause = { .tv_nsec = 1000000 };
 	int n = send_reply(r, result);
 
+	/* somebody writes to the request's pages: that ends by itself */
+	while (n == -EBUSY && !session_has_ended()) {
+		nanosleep(&pause, NULL);
+		n = send_reply(r, result);
+	}
 	/* refused by the kernel, yet somebody waits for it */
 	if (n == -EINVAL && result >= 0)
 		n = send_reply(r, -EIO);
@@ -117,6 +124,8 @@ static struct dev_request *new_request(void)
 	r->in = r->in_map + page - WRITE_DATA;
 	r->rq.out = r->out_map + page;
 	r->rq.out_max = out_map_size - page;
+	r->rq.payload_memory = (struct iovec){ r->in_map, in_map_size };
+	r->rq.out_memory = (struct iovec){ r->out_map, out_map_size };
 	r->rq.in = (struct fuse_in_header *)r->in;
 	r->rq.path = PATH_DEV;
 	r->rq.reply = dev_reply;

@@ -153,10 +153,14 @@ static struct entry *new_entry(struct queue *q)
 	if (!q->pool) {
 		e->vec[1] = (struct iovec){ map + page, session.payload_max };
 		e->rq.payload = e->rq.out = map + page;
+		e->rq.payload_memory = (struct iovec){ map, e->map_size };
+	} else {
+		e->rq.payload_memory = (struct iovec){ q->pool, q->pool_size };
 	}
 	e->rq.in = (struct fuse_in_header *)e->header->in_out;
 	e->rq.arg = e->header->op_in;
 	e->rq.out_max = session.payload_max;
+	e->rq.out_memory = e->rq.payload_memory;
 	e->rq.path = PATH_RING;
 	e->rq.stats = q->stats;
 	e->rq.loop = &q->thread->loop;
@@ -190,7 +194,7 @@ static void send_reply(struct entry *e, int result)
 
 	*out = (struct fuse_out_header){
 		.len = sizeof(*out) + size,
-		.error = result < 0 ? result : 0,
+		.error = result < 0 ? result : e->rq.out_error,
 		.unique = unique,
 	};
 	e->header->part.payload_size = size;
@@ -379,9 +383,11 @@ static void handle_failure(struct entry *e, int error)
 	struct timespec pause = { .tv_nsec = 1000000 };
 	bool first = e->state == REGISTERING;
 
-	if ((error == EAGAIN || error == EINTR) && !must_stop() && !session_has_ended()) {
-		if (e->tries++ < REGISTER_TRIES) {
-			if (e->tries > 2)
+	/* busy: somebody writes to the request's pages, which ends by itself */
+	if ((error == EAGAIN || error == EINTR || error == EBUSY) && !must_stop() &&
+	    !session_has_ended()) {
+		if (error == EBUSY || e->tries++ < REGISTER_TRIES) {
+			if (error == EBUSY || e->tries > 2)
 				nanosleep(&pause, NULL);
 			send_command(e, first ? PROTO_RING_REGISTER :
 				     PROTO_RING_COMMIT_AND_FETCH,
