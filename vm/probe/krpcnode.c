@@ -41,7 +41,8 @@ struct connection {
 
 static bool receive(int sock, void *data, size_t size)
 {
-	return recv(sock, data, size, MSG_WAITALL) == (ssize_t)size;
+	/* for no bytes it would wait for some */
+	return !size || recv(sock, data, size, MSG_WAITALL) == (ssize_t)size;
 }
 
 static size_t padding(size_t size)
@@ -53,7 +54,7 @@ static bool skip(int sock, size_t size)
 {
 	char nowhere[ALIGNMENT];
 
-	return !size || receive(sock, nowhere, size);
+	return receive(sock, nowhere, size);
 }
 
 static bool answer(const struct connection *c, uint64_t cookie, int error, size_t size)
