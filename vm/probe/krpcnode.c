@@ -3,9 +3,10 @@
  * A storage node that speaks the protocol of ../server/krpc_le.h: a folder's files, a
  * thread for each connection.
  *
- *   krpcnode [--padded] [--read-only] [--short=BYTES] PORT FOLDER
+ *   krpcnode [--padded] [--read-only] [--short=BYTES] [--cut=BYTES] PORT FOLDER
  *
- * --short: answers to READ have at most as many bytes. Prints "ready" when it listens.
+ * --short: answers to READ have at most as many bytes. --cut: a connection ends, maybe in
+ * the middle of an answer, when so many bytes have been sent. Prints "ready" when it listens.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -31,12 +32,14 @@
 
 static bool padded, read_only;
 static unsigned int most_answer = MOST_PAYLOAD;
+static size_t cut = SIZE_MAX;
 static int folder;
 
 struct connection {
 	int sock;
 	int file;
 	char *data;	/* of MOST_PAYLOAD */
+	size_t sent;
 };
 
 static bool receive(int sock, void *data, size_t size)
@@ -57,7 +60,7 @@ static bool skip(int sock, size_t size)
 	return receive(sock, nowhere, size);
 }
 
-static bool answer(const struct connection *c, uint64_t cookie, int error, size_t size)
+static bool answer(struct connection *c, uint64_t cookie, int error, size_t size)
 {
 	static char zeros[ALIGNMENT];
 	struct le_answer a = {
@@ -73,6 +76,11 @@ static bool answer(const struct connection *c, uint64_t cookie, int error, size_
 	struct msghdr msg = { .msg_iov = vec, .msg_iovlen = 3 };
 	ssize_t all = vec[0].iov_len + vec[1].iov_len + vec[2].iov_len;
 
+	for (int i = 0; i < 3; i++) {
+		if (vec[i].iov_len > cut - c->sent)
+			vec[i].iov_len = cut - c->sent;
+		c->sent += vec[i].iov_len;
+	}
 	/* it is a blocking socket: all of it goes, or nothing more ever */
 	return sendmsg(c->sock, &msg, MSG_NOSIGNAL) == all;
 }
@@ -192,7 +200,7 @@ static void start(int sock)
 
 	setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
 	if (c)
-		*c = (struct connection){ sock, -1, malloc(MOST_PAYLOAD) };
+		*c = (struct connection){ .sock = sock, .file = -1, .data = malloc(MOST_PAYLOAD) };
 	if (!c || !c->data || pthread_create(&thread, NULL, serve, c)) {
 		fprintf(stderr, "krpcnode: no room for a connection\n");
 		exit(1);
@@ -211,11 +219,13 @@ int main(int argc, char **argv)
 			read_only = true;
 		else if (!strncmp(argv[1], "--short=", 8))
 			most_answer = atoi(argv[1] + 8);
+		else if (!strncmp(argv[1], "--cut=", 6))
+			cut = atoi(argv[1] + 6);
 		else
 			argc = 0;
 	}
 	if (argc != 3) {
-		fprintf(stderr, "usage: krpcnode [--padded] [--read-only] [--short=BYTES] PORT FOLDER\n");
+		fprintf(stderr, "usage: krpcnode [--padded] [--read-only] [--short=BYTES] [--cut=BYTES] PORT FOLDER\n");
 		return 2;
 	}
 	folder = open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);

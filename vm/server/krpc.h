@@ -123,7 +123,7 @@ struct message {
 	unsigned int refused_by;	/* replicas that answered with an error, as bits */
 	unsigned int refusals;
 	unsigned int tries;
-	bool copied;		/* into our memory, though it is to be zero-copied */
+	bool copied;		/* into our memory, though others are placed */
 	int error;
 	unsigned int pieces;
 	struct piece *piece;
@@ -139,6 +139,7 @@ struct message {
 /* A request that waits for messages. */
 struct work {
 	struct request *rq;	/* NULL: replied already */
+	uint64_t unique;
 	struct file *file;
 	enum operation_kind kind;
 	char *data;
@@ -148,7 +149,7 @@ struct work {
 	unsigned int open;	/* messages that have not ended */
 	unsigned int messages, most_messages;
 	struct message *message;
-	unsigned int pieces, most_pieces;
+	unsigned int pieces, most_pieces, most_buffers, most_vecs;
 	struct piece *piece;
 	struct pcs_krpc_buf_desc *buffer;
 	struct iovec *vec;
@@ -286,7 +287,7 @@ enum count {
 	COUNT_SENT, COUNT_SENT_COPIED,
 	/* those above are of endpoints */
 	COUNT_CONNECTS, COUNT_FAILED_CONNECTS, COUNT_LOST, COUNT_TIMEOUTS, COUNT_REFUSED,
-	COUNT_MOVED, COUNT_STALE, COUNT_COPIED_AGAIN, COUNT_PLAIN, COUNTS
+	COUNT_MOVED, COUNT_STALE, COUNT_PLAIN, COUNTS
 };
 void count_start(void);
 void count_add(enum count which, uint64_t n);

@@ -23,7 +23,6 @@ static const char *const names[COUNTS] = {
 	[COUNT_REFUSED] = "node_errors",
 	[COUNT_MOVED] = "node_failovers",
 	[COUNT_STALE] = "node_stale",
-	[COUNT_COPIED_AGAIN] = "krpc_copied_again",
 	[COUNT_PLAIN] = "plain_bytes_received",
 };
 

@@ -76,7 +76,7 @@ static void describe_placed(struct message *m)
 		*d = (struct pcs_krpc_buf_desc_zc){
 			.type = PCS_KRPC_BUF_TYPE_ZC,
 			.len = m->piece[i].length,
-			.unique = m->work->rq->in->unique,
+			.unique = m->work->unique,
 			.devfd = session.fd,
 			.offset = m->piece[i].offset,
 		};

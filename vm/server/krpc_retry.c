@@ -225,12 +225,6 @@ void message_ended(struct message *m, int result, uint64_t status)
 		m->work->in_chunks = false;
 		message_launch(m);
 		break;
-	case EEXIST:
-		/* some of it has been placed already, but not how much */
-		count_add(COUNT_COPIED_AGAIN, 1);
-		m->copied = true;
-		message_launch(m);
-		break;
 	case EAGAIN:
 	case EBUSY:
 	case ENOMEM:

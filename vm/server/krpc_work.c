@@ -11,26 +11,26 @@
 #include "say.h"
 #include "session.h"
 
-/* Room for so many messages, pieces, ...; the work is not in use. */
+/* An array of COUNT, if it is to be larger; what is in there is of no concern. */
+static bool grow(void **array, unsigned int *most, unsigned int count, size_t size)
+{
+	if (count <= *most)
+		return true;
+	free(*array);
+	*array = calloc(count, size);
+	*most = *array ? count : 0;
+	return *array;
+}
+
 static bool make_room(struct work *w, unsigned int messages, unsigned int pieces)
 {
-	if (messages > w->most_messages) {
-		free(w->message);
-		w->message = calloc(messages, sizeof(*w->message));
-		w->most_messages = w->message ? messages : 0;
-	}
-	if (pieces > w->most_pieces) {
-		free(w->piece);
-		free(w->buffer);
-		w->piece = calloc(pieces, sizeof(*w->piece));
-		w->buffer = calloc(pieces, sizeof(*w->buffer));
-		w->most_pieces = w->piece && w->buffer ? pieces : 0;
-	}
-	/* with header and padding of each message */
-	free(w->vec);
-	w->vec = krpc.mode == MODE_OFF || w->kind == NODE_WRITE ?
-		 calloc(pieces + 2 * messages, sizeof(*w->vec)) : NULL;
-	return messages <= w->most_messages && pieces <= w->most_pieces;
+	/* the kernel needs no vectors; header and padding have one each */
+	unsigned int vecs = krpc.mode == MODE_OFF ? pieces + 2 * messages : 0;
+
+	return grow((void **)&w->message, &w->most_messages, messages, sizeof(*w->message)) &&
+	       grow((void **)&w->piece, &w->most_pieces, pieces, sizeof(*w->piece)) &&
+	       grow((void **)&w->buffer, &w->most_buffers, pieces, sizeof(*w->buffer)) &&
+	       grow((void **)&w->vec, &w->most_vecs, vecs, sizeof(*w->vec));
 }
 
 static void free_work(struct work *w)
@@ -84,11 +84,13 @@ static struct work *new_work(struct request *rq, struct file *f, enum operation_
 
 	if (!w)
 		return NULL;
-	if (kind != NODE_READ)
-		copies = MOST_REPLICAS;
+	for (unsigned int c = 0; kind != NODE_READ && c < n; c++)
+		if (columns[c].replicas > copies)
+			copies = columns[c].replicas;
 	if (size)
 		pieces = size / krpc.max_message + n + (n > 1 ? size / krpc.stripe + 2 : 1);
 	w->rq = rq;
+	w->unique = rq->in->unique;
 	w->file = f;
 	w->kind = kind;
 	w->size = size;
@@ -456,10 +458,19 @@ static void reply_early(struct awaited *a, int result)
 	struct request *rq = w->rq;
 
 	(void)result;
-	if (--w->open == 0) {
+	if (w->open == 1) {
+		w->open = 0;
 		work_is_over(w);
 		return;
 	}
+	for (unsigned int i = 0; i < w->messages; i++) {
+		/* the kernel can only refuse what it knows of */
+		if (!w->message[i].sent_at) {
+			loop_post(krpc_thread()->loop, a, 0);
+			return;
+		}
+	}
+	w->open--;
 	w->rq = NULL;
 	*(struct pcs_krpczc_chunk *)rq->out = (struct pcs_krpczc_chunk){ .len = w->size };
 	rq->out_error = FUSE_OUT_KRPCZC;
