@@ -470,6 +470,7 @@ static void reply_early(struct awaited *a, int result)
 			return;
 		}
 	}
+	io_uring_submit(&krpc_thread()->loop->ring);
 	w->open--;
 	w->rq = NULL;
 	*(struct pcs_krpczc_chunk *)rq->out = (struct pcs_krpczc_chunk){ .len = w->size };
