@@ -12,6 +12,7 @@
 #define RINGFUZZ_H
 
 #include "ringprobe.h"
+#include "ringfuzz_rng.h"
 
 #include <stdatomic.h>
 
@@ -23,18 +24,6 @@ enum {
 	BAD_KINDS = 12,		/* and those with pools */
 	MAX_SLICES = 8,
 };
-
-/* ---------------------------------------------------------------- chance -- */
-
-struct rng {
-	uint64_t state;
-};
-
-uint64_t rng_next(struct rng *r);
-uint32_t rng_below(struct rng *r, uint32_t n);		/* 0 .. n - 1 */
-bool rng_chance(struct rng *r, unsigned int permille);
-void rng_bytes(struct rng *r, void *p, size_t n);
-struct rng rng_fork(uint64_t seed, unsigned int stream);
 
 /* ----------------------------------------------------------------- a round */
 
