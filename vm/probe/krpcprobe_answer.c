@@ -139,6 +139,147 @@ static int place_direct(int argc, char **argv)
 	return 0;
 }
 
+enum { HUGE = 2 << 20, HUGE_LEN = 100000 };
+
+/* Two huge pages, poisoned */
+static uint8_t *huge_pages(void)
+{
+	uint8_t *p = mmap(NULL, 3 * HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	p = (uint8_t *)(((uintptr_t)p + HUGE - 1) / HUGE * HUGE);
+	madvise(p, 2 * HUGE, MADV_HUGEPAGE);
+	memset(p, POISON, 2 * HUGE);
+	return p;
+}
+
+static bool are_huge(void)
+{
+	FILE *f = fopen("/proc/self/smaps_rollup", "re");
+	char line[128];
+	long kb = 0;
+
+	while (f && fgets(line, sizeof(line), f))
+		sscanf(line, "AnonHugePages: %ld kB", &kb);
+	if (f)
+		fclose(f);
+	return kb * 1024 >= 2 * HUGE;
+}
+
+/* The file's first bytes there, and nothing beside */
+static bool only_there(const uint8_t *p, size_t at, size_t len)
+{
+	static uint8_t want[1 << 20];
+	size_t i;
+
+	fill_pattern(want, len, 0);
+	for (i = 0; i < 2 * HUGE; i++)
+		if (p[i] != (i >= at && i < at + len ? want[i - at] : POISON))
+			return false;
+	return true;
+}
+
+/* a: where in huge pages */
+static int do_huge_read(struct job *j)
+{
+	uint8_t *p = huge_pages();
+	int fd = open(j->path, O_RDONLY | O_DIRECT);
+
+	if (!p || fd < 0)
+		return ENOMEM;
+	j->ret = pread(fd, p + j->a, HUGE_LEN, 0);
+	close(fd);
+	if (j->ret != HUGE_LEN)
+		return errno ? errno : EIO;
+	j->b = are_huge();
+	j->ret = only_there(p, j->a, HUGE_LEN);
+	munmap(p, 2 * HUGE);
+	return 0;
+}
+
+/* Memory in pages that are larger than others: all of it is reached, and nothing else */
+static int huge(int argc, char **argv)
+{
+	static const uint32_t places[] = { 0, 1, PAGE - 1, 5 * PAGE + 123, HUGE - HUGE_LEN,
+					   HUGE - 1, HUGE - 50001, 2 * HUGE - HUGE_LEN };
+	struct pcs_krpczc_chunk ch;
+	unsigned int i, wrong = 0;
+	struct stage s;
+	struct node n;
+	struct req *q;
+	uint8_t *mem;
+	uint32_t id;
+
+	(void)argc, (void)argv;
+	stage_open(&s, 1, NULL);
+	node_open(&n, &s.c, &full_framing, 0);
+	mem = huge_pages();
+	if (!mem || !are_huge())
+		notrun("no huge pages");
+	if (ep_reg(&n, mem, 2 * HUGE, &id))
+		die("the region is refused");
+	for (i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+		uint32_t at = places[i], way;
+
+		for (way = 0; way < 2; way++) {
+			union desc d = way ? umem(mem + at, HUGE_LEN) : mr(id, mem + at, HUGE_LEN);
+
+			memset(mem, POISON, 2 * HUGE);
+			if (ep_send(&n, next_xid, &d, 0, 1))
+				die("a message is refused");
+			node_data(&n, node_take(&n), 0, HUGE_LEN);
+			if (end_of(&n, NULL) != HUGE_LEN || !only_there(mem, at, HUGE_LEN)) {
+				say("%s at %u: wrong", way ? "other memory" : "region", at);
+				wrong++;
+			}
+			next_xid++;
+		}
+		/* sent from there */
+		{
+			union desc d = mr(id, mem + at, HUGE_LEN);
+			uint8_t *got = malloc(HUGE_LEN);
+
+			if (!got || ep_send(&n, next_xid, &d, 1, 0))
+				die("a message is refused");
+			node_take(&n);
+			if (recv(n.peer, got, HUGE_LEN, MSG_WAITALL) != HUGE_LEN ||
+			    memcmp(got, mem + at, HUGE_LEN)) {
+				say("sent from %u: wrong", at);
+				wrong++;
+			}
+			node_data(&n, next_xid++, 0, 0);
+			if (end_of(&n, NULL))
+				die("a message did not end well");
+			free(got);
+		}
+		/* a section of a reply */
+		poison();
+		q = claimable(&s, 0, HUGE_LEN);
+		ch = (struct pcs_krpczc_chunk){ .addr = (uintptr_t)mem + at, .len = HUGE_LEN };
+		if (try_chunks(q, &ch, 1))
+			say("section at %u: refused", at);
+		put_req(q);
+		app_end(&s, 0);
+		if (s.cl[0].err || !right(0, HUGE_LEN, 0)) {
+			say("section at %u: wrong", at);
+			wrong++;
+		}
+		/* the reader's */
+		client_do(&s.cl[0], do_huge_read, s.c.mnt, "f1", at, 0);
+		serve_placed(&s, &n, 1, 0, 30011);
+		if (s.cl[0].err || !s.cl[0].done.ret || !s.cl[0].done.b) {
+			say("the reader's at %u: %s, right: %s, huge: %s", at, err_name(s.cl[0].err),
+			    yes(s.cl[0].done.ret), yes(s.cl[0].done.b));
+			wrong++;
+		}
+	}
+	say("%u places in huge pages, wrong: %u", i, wrong);
+	node_close(&n);
+	stage_close(&s);
+	return 0;
+}
+
 /* Reads of several applications at once, parts of each with several nodes */
 static int place_many(int argc, char **argv)
 {
@@ -722,6 +863,7 @@ static int node_status(int argc, char **argv)
 const struct command answer_commands[] = {
 	{ "place-direct", place_direct, "direct reads to odd places" },
 	{ "place-many", place_many, "many reads, many nodes, any order" },
+	{ "huge", huge, "memory in huge pages" },
 	{ "answer-split", answer_split, "answers in pieces" },
 	{ "answer-many", answer_many, "many answers at once" },
 	{ "framings", framings, "all kinds of framing" },

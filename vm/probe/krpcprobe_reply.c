@@ -214,12 +214,15 @@ static int reply_mixed(int argc, char **argv)
 	};
 	enum { CUTS = sizeof(cuts) / sizeof(cuts[0]) };
 	struct pcs_krpczc_chunk ch[CUTS];
-	uint8_t *data = malloc(TOTAL + 100);
+	int memory = memfd_create("sections", MFD_CLOEXEC);
+	uint8_t *data = malloc(TOTAL), *map;
 	unsigned int i, how;
 	struct stage s;
 	struct node n;
 
 	(void)argc, (void)argv;
+	if (memory < 0 || !data)
+		die("out of memory");
 	stage_open(&s, 1, NULL);
 	node_open(&n, &s.c, &full_framing, 0);
 	for (how = 0; how < 4; how++) {
@@ -234,8 +237,14 @@ static int reply_mixed(int argc, char **argv)
 		if (read_in(q)->size != TOTAL || read_in(q)->offset)
 			die("a read of %u bytes at %llu", read_in(q)->size,
 			    (unsigned long long)read_in(q)->offset);
-		/* the data from an address that has nothing to do with the offset */
-		fill_pattern(data + 77, TOTAL, 0);
+		/*
+		 * The data from an address that has nothing to do with the offset, in a mapping
+		 * that has not been touched yet.
+		 */
+		fill_pattern(data, TOTAL, 0);
+		map = mmap(NULL, TOTAL + PAGE, PROT_READ, MAP_SHARED, memory, 0);
+		if (map == MAP_FAILED)
+			die("out of memory");
 		for (i = 0; i < CUTS; i++) {
 			unsigned int k = end_first ? CUTS - 1 - i : i;
 			uint32_t from = k ? cuts[k - 1].end : 0;
@@ -245,16 +254,19 @@ static int reply_mixed(int argc, char **argv)
 		}
 		for (i = 0; i < CUTS; i++) {
 			ch[i] = cuts[i].placed ? in_place(at, cuts[i].end - at) :
-						 copied(data + 77 + at, at, cuts[i].end - at);
+						 copied(map + 77 + at, at, cuts[i].end - at);
 			at = cuts[i].end;
 			/* what must be from the node must not be from here */
 			if (cuts[i].placed)
-				memset(data + 77 + ch[i].offset, POISON, ch[i].len);
+				memset(data + ch[i].offset, POISON, ch[i].len);
 		}
+		if (pwrite(memory, data, TOTAL, 77) != TOTAL)
+			die("out of memory");
 		snprintf(what, sizeof(what), "%s, claimed %s", direct ? "direct" : "buffered",
 			 end_first ? "from the end" : "in order");
 		say("%s: %s", what, err_name(try_chunks(q, ch, CUTS)));
 		put_req(q);
+		munmap(map, TOTAL + PAGE);
 		app_say(&s, 0, what);
 		say("data right: %s, around it untouched: %s", yes(right(13, TOTAL, 0)),
 		    yes(poisoned(0, 13) && poisoned(13 + TOTAL, PAGE)));
@@ -263,6 +275,7 @@ static int reply_mixed(int argc, char **argv)
 	    (unsigned long long)ep_stats(&n).bytes_copied);
 	node_close(&n);
 	stage_close(&s);
+	close(memory);
 	free(data);
 	return 0;
 }
