@@ -18,6 +18,17 @@ _listens() {
 	return 1
 }
 
+# _is_alone PORT: nobody is connected to it any more, as far as the node knows.
+_is_alone() {
+	local _lines _line _hex
+	printf -v _hex '%04X' "$1"
+	mapfile -t _lines </proc/net/tcp
+	for _line in "${_lines[@]}"; do
+		# established, or closed by the other side only
+		[[ $_line != *": 0100007F:$_hex "*" 0[18] "* ]] || return 1
+	done
+}
+
 # _node PORT PROGRAM...: run it in the background, wait until it listens.
 _node() {
 	local _port=$1
