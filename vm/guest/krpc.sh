@@ -68,10 +68,12 @@ _kill_node() {
 	! _listens "$1" || _fail "somebody still listens on $1"
 }
 
-# _serve NODES [OPTION...]: ports instead of addresses: 10001,10002/10003
+# _serve NODES [OPTION...]: ports instead of addresses: 10001,10002/10003. Unless it is said
+# otherwise, with limits that a slow guest does not reach.
 _serve() {
 	local _nodes=$HERE:${1//,/,$HERE:}
-	_start_server krpcfs "${@:2}" "${_nodes//\//\/$HERE:}" || _fail "krpcfs does not start"
+	_start_server krpcfs --timeout=20000 --patience=60000 "${@:2}" \
+		"${_nodes//\//\/$HERE:}" || _fail "krpcfs does not start"
 }
 
 # _payload FILE BYTES: no two blocks of it are the same.

@@ -267,7 +267,8 @@ int main(int argc, char **argv)
 			argc = 0;
 	}
 	if (argc != 3) {
-		fprintf(stderr, "usage: krpcnode [--padded] [--read-only] [--short=BYTES] [--cut=BYTES] PORT FOLDER\n");
+		fprintf(stderr, "usage: krpcnode [--padded] [--read-only] [--short=BYTES] "
+				"[--cut=BYTES] PORT FOLDER\n");
 		return 2;
 	}
 	folder = open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
