@@ -9,11 +9,13 @@
 
 #include <poll.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 
 enum {
@@ -725,7 +727,207 @@ static int chance(int argc, char **argv)
 	return 0;
 }
 
+/* ------------------------------------------------------------------ servers that die -- */
+
+/* A message's name says what it is about: its number, and what is wanted from where */
+static uint64_t name_of(uint64_t number, uint64_t offset, uint32_t len)
+{
+	return number << 40 | offset << 18 | (len - 1);
+}
+
+struct lone_node {
+	struct node n;
+	struct rng rng;
+	atomic_bool stop;
+};
+
+static void *lone_node_main(void *arg)
+{
+	struct lone_node *ln = arg;
+	struct server_node sn = { .n = ln->n, .rng = ln->rng };
+	uint8_t *buf = malloc(1 << 19), hdr[ASK];
+	size_t have = 0, total;
+	uint64_t xid;
+	ssize_t got;
+
+	while (buf && !atomic_load(&ln->stop)) {
+		struct pollfd pf = { .fd = ln->n.peer, .events = POLLIN };
+
+		if (poll(&pf, 1, 5) != 1)
+			continue;
+		got = recv(ln->n.peer, hdr + have, ASK - have, MSG_DONTWAIT);
+		if (!got || (got < 0 && errno != EAGAIN))
+			break;
+		if (got > 0)
+			have += got;
+		if (have < ASK)
+			continue;
+		have = 0;
+		memcpy(&xid, hdr + 8, 8);
+		total = node_head(&ln->n, buf, xid, STATUS_OK, (xid & 0x3ffff) + 1);
+		fill_pattern(buf + total, (xid & 0x3ffff) + 1, xid >> 18 & 0x3fffff);
+		send_some(&sn, buf, total + (xid & 0x3ffff) + 1);
+	}
+	free(buf);
+	return NULL;
+}
+
+/* Serves by its endpoint until it is killed */
+static void serve_to_death(struct node *n, int tell)
+{
+	struct pcs_krpczc_chunk ch = {};
+	uint64_t number = 0, xid;
+	struct stage s;
+	struct req *q;
+
+	new_director();
+	/* the applications are the parent's */
+	stage_open(&s, 0, NULL);
+	n->devfd = s.c.fd;
+	if (ep_adopt(n->ep, n->sock, s.c.fd, &n->f, 0))
+		die("ADOPT is refused");
+	if (write(tell, &s.c.number, sizeof(s.c.number)) != sizeof(s.c.number))
+		_exit(1);
+	for (;;) {
+		q = next_req(&s.c, "a request");
+		if (q->h.opcode != FUSE_READ || !read_in(q)->size) {
+			answer(q);
+			continue;
+		}
+		xid = name_of(++number, read_in(q)->offset, read_in(q)->size);
+		if (ep_send_zc(n, xid, q, 0, read_in(q)->size))
+			die("the message is refused");
+		if (end_of(n, NULL) != (int)read_in(q)->size)
+			die("the message did not end well");
+		ch.len = read_in(q)->size;
+		if (try_chunks(q, &ch, 1))
+			die("the reply is refused");
+		put_req(q);
+	}
+}
+
+static void one_death(bool verbose)
+{
+	struct rng r = rng_fork(seed, 0);
+	struct lone_node ln = { .rng = rng_fork(seed, 1) };
+	unsigned long reads = atomic_load(&told->reads);
+	bool keep = rng_chance(&r, 500);
+	struct client cl[APPS];
+	unsigned int i, number;
+	int s[2], fds[2], status;
+	pthread_t thread;
+	uint64_t until;
+	pid_t pid;
+
+	alarm(2 * ROUND);
+	poison();
+	atomic_store(&told->stop, 0);
+	for (i = 0; i < APPS; i++)
+		client_start(&cl[i], -1);
+	tcp_pair(s);
+	if (pipe(fds))
+		die("pipe: %s", err_name(errno));
+	ln.n = (struct node){ .ep = -1, .sock = s[0], .peer = s[1], .f = full_framing };
+	/* an endpoint that another process has does not keep the connection */
+	if (keep)
+		ln.n.ep = ep_open();
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		for (i = 0; i < APPS; i++)
+			close(cl[i].sock);
+		close(s[1]);
+		if (!keep)
+			ln.n.ep = ep_open();
+		serve_to_death(&ln.n, fds[1]);
+	}
+	close(s[0]);
+	close(fds[1]);
+	ln.n.sock = -1;
+	if (read(fds[0], &number, sizeof(number)) != sizeof(number))
+		failed("the server", "is gone");
+	close(fds[0]);
+	if (pthread_create(&thread, NULL, lone_node_main, &ln))
+		die("no thread");
+	for (i = 0; i < APPS; i++) {
+		struct job j = { .run = do_verify_reads, .a = i, .b = (long)seed };
+
+		snprintf(j.path, sizeof(j.path), "%.200s/f%u", mount_point(), i);
+		client_send(&cl[i], &j);
+	}
+	/* when the first reads are done, at any moment of another one */
+	until = now_ms() + ROUND * 1000;
+	while (atomic_load(&told->reads) - reads < APPS && now_ms() < until)
+		nap_ms(1);
+	if (atomic_load(&told->reads) - reads < APPS)
+		failed("reads", "are not answered");
+	{
+		struct timespec t = { 0, rng_below(&r, 60000) * 1000L };
+
+		nanosleep(&t, NULL);
+	}
+	kill(pid, SIGKILL);
+	if (waitpid(pid, &status, 0) != pid || !WIFSIGNALED(status))
+		failed("the server", "ended before it was killed");
+	for (i = 0; i < APPS; i++) {
+		client_wait(&cl[i], "an application");
+		if (cl[i].err == EBADMSG)
+			failed("wrong data", cl[i].done.text);
+		if (!cl[i].err)
+			failed("an application", "got no error");
+	}
+	poison();
+	nap_ms(20);
+	if (!poisoned(0, APP_SIZE))
+		failed("memory", "written to after the server's death");
+	atomic_store(&ln.stop, true);
+	/* it may be about to send */
+	shutdown(s[1], SHUT_RDWR);
+	pthread_join(thread, NULL);
+	node_close(&ln.n);
+	for (i = 0; i < APPS; i++)
+		client_stop(&cl[i]);
+	if (umount2(mount_point(), 0))
+		failed("unmount", err_name(errno));
+	until = now_ms() + LIMIT * 1000;
+	while (conn_listed(number)) {
+		if (now_ms() > until)
+			failed("the connection", "is still there");
+		nap_ms(2);
+	}
+	if (verbose)
+		say("seed %llu: %lu reads%s", (unsigned long long)seed,
+		    atomic_load(&told->reads) - reads, keep ? ", endpoint kept" : "");
+}
+
+static int deaths(int argc, char **argv)
+{
+	unsigned long want = argc > 1 ? strtoul(argv[1], NULL, 0) : 10;
+	bool verbose = false;
+	uint64_t first = 1;
+	int k;
+
+	command = "deaths";
+	for (k = 2; k < argc; k++) {
+		if (!strcmp(argv[k], "--verbose"))
+			verbose = true;
+		else if (!strcmp(argv[k], "--seed") && k + 1 < argc)
+			first = strtoull(argv[++k], NULL, 0);
+	}
+	told = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	app = mmap(NULL, APP_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (told == MAP_FAILED || app == MAP_FAILED)
+		die("out of memory");
+	signal(SIGPIPE, SIG_IGN);
+	for (seed = first; seed < first + want; seed++)
+		one_death(verbose);
+	alarm(0);
+	say("all reads ended, all data right, nothing written afterwards, nothing left");
+	return 0;
+}
+
 const struct command chance_commands[] = {
 	{ "random", chance, "nodes that go wrong at so many chance moments ([N] [--seed N] [--verbose])" },
+	{ "deaths", deaths, "servers that are killed at so many chance moments ([N] [--seed N] [--verbose])" },
 	{}
 };
