@@ -18,6 +18,10 @@ _listens() {
 	return 1
 }
 
+_is_silent() {
+	! _listens "$1"
+}
+
 # _is_alone PORT: nobody is connected to it any more, as far as the node knows.
 _is_alone() {
 	local _lines _line _hex
@@ -35,6 +39,8 @@ _node() {
 	shift
 	"$@" >"node.$_port.log" 2>&1 &
 	node_pid[$_port]=$!
+	# how it ends is not bash's to say
+	disown
 	_poll 60 _listens "$_port" ||
 		_fail "$1 does not listen on $_port: $(<"node.$_port.log")"
 }
@@ -64,8 +70,7 @@ _signal_node() {
 # _kill_node PORT: and wait until nobody listens there.
 _kill_node() {
 	_signal_node "$1" KILL
-	wait "${node_pid[$1]}" 2>/dev/null
-	! _listens "$1" || _fail "somebody still listens on $1"
+	_wait_until 10 _is_silent "$1"
 }
 
 # _serve NODES [OPTION...]: ports instead of addresses: 10001,10002/10003. Unless it is said

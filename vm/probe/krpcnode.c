@@ -3,10 +3,12 @@
  * A storage node that speaks the protocol of ../server/krpc_le.h: a folder's files, a
  * thread for each connection.
  *
- *   krpcnode [--padded] [--read-only] [--short=BYTES] [--cut=BYTES] PORT FOLDER
+ *   krpcnode [--padded] [--read-only] [--short=BYTES] [--cut=BYTES] [--delay=MSEC]
+ *            PORT FOLDER
  *
  * --short: answers to READ have at most as many bytes. --cut: a connection ends, maybe in
- * the middle of an answer, when so many bytes have been sent. Prints "ready" when it listens.
+ * the middle of an answer, when so many bytes have been sent. --delay: before each answer to
+ * READ. Prints "ready" when it listens.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -35,6 +37,7 @@
 static bool padded, read_only;
 static unsigned int most_answer = MOST_PAYLOAD;
 static size_t cut = SIZE_MAX;
+static unsigned int delay;
 static int folder;
 
 struct connection {
@@ -202,6 +205,8 @@ static void *serve(void *arg)
 		    !receive(c->sock, c->data, length - sizeof(r)) ||
 		    !skip(c->sock, padding(length)))
 			break;
+		if (le16toh(r.operation) == LE_READ && delay)
+			usleep(delay * 1000);
 		if (le16toh(r.operation) == LE_READ && cut == SIZE_MAX) {
 			on = answer_from_file(c, &r);
 			continue;
@@ -263,12 +268,14 @@ int main(int argc, char **argv)
 			most_answer = atoi(argv[1] + 8);
 		else if (!strncmp(argv[1], "--cut=", 6))
 			cut = atoi(argv[1] + 6);
+		else if (!strncmp(argv[1], "--delay=", 8))
+			delay = atoi(argv[1] + 8);
 		else
 			argc = 0;
 	}
 	if (argc != 3) {
 		fprintf(stderr, "usage: krpcnode [--padded] [--read-only] [--short=BYTES] "
-				"[--cut=BYTES] PORT FOLDER\n");
+				"[--cut=BYTES] [--delay=MSEC] PORT FOLDER\n");
 		return 2;
 	}
 	folder = open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
