@@ -507,7 +507,11 @@ static int do_abort(struct job *j)
 	return 0;
 }
 
-static int reply_self(int argc, char **argv)
+/*
+ * The section is in a mapping of the file system that the reply is for: of another part of it,
+ * or of the very page that is being read, which is locked until then.
+ */
+static void self_round(bool same)
 {
 	enum { TOTAL = 2 * PAGE };
 	struct pcs_krpczc_chunk ch;
@@ -519,7 +523,7 @@ static int reply_self(int argc, char **argv)
 	uint8_t *map;
 	int fd, err;
 
-	(void)argc, (void)argv;
+	say("memory is %s:", same ? "the page that is read" : "of the same mount");
 	stage_open(&s, 3, NULL);
 	node_open(&n, &s.c, &full_framing, 0);
 	client_do(&s.cl[1], do_hold_open, s.c.mnt, "f9", 0, 0);
@@ -529,7 +533,7 @@ static int reply_self(int argc, char **argv)
 	if (map == MAP_FAILED)
 		die("mmap: %s", err_name(errno));
 	/* a thread of its own can serve the fault; over the ring, that one is the same task's */
-	if (!s.ring) {
+	if (!s.ring && !same) {
 		q = claimable(&s, 0, TOTAL);
 		place(&n, q, 0, PAGE);
 		ch = copied(map + 5 * PAGE, PAGE, PAGE);
@@ -550,18 +554,25 @@ static int reply_self(int argc, char **argv)
 	}
 	/* nobody serves it: only an abort helps, and that must */
 	poison();
-	q = claimable(&s, 0, TOTAL);
+	if (same)
+		app_read(&s, 0, "f9", 50 * PAGE, false, "0:8192");
+	else
+		app_read(&s, 0, "f1", 0, true, "0:8192");
+	q = next_read(&s);
+	if (read_in(q)->size < TOTAL)
+		die("a read of %u bytes", read_in(q)->size);
 	place(&n, q, 0, PAGE);
-	j.run = do_abort, j.a = s.c.number, j.b = 2;
+	/* who waits for the page makes no request */
+	j.run = do_abort, j.a = s.c.number, j.b = same ? 1 : 2;
 	client_send(&s.cl[2], &j);
-	ch = copied(map + 50 * PAGE, PAGE, PAGE);
+	ch = copied(map + (same ? 51 : 50) * PAGE, PAGE, PAGE);
 	err = try_reply(q, FUSE_OUT_KRPCZC,
 			(struct pcs_krpczc_chunk[]){ in_place(0, PAGE), ch }, 2 * sizeof(ch));
 	say("nobody serves the fault, the connection is aborted: the reply returned: %s",
 	    err || s.ring ? "yes" : "with success");
 	put_req(q);
 	client_wait(&s.cl[0], "the application");
-	say("the application got %s", err_name(s.cl[0].err));
+	say("the application got an error: %s", yes(s.cl[0].err));
 	client_wait(&s.cl[2], "who aborts");
 	munmap(map, FILE_SIZE);
 	close(fd);
@@ -574,6 +585,13 @@ static int reply_self(int argc, char **argv)
 	if (s.ring)
 		ring_close(&s.r);
 	say("connection listed under fusectl: %s", yes(conn_listed(s.c.number)));
+}
+
+static int reply_self(int argc, char **argv)
+{
+	(void)argc, (void)argv;
+	self_round(false);
+	self_round(true);
 	return 0;
 }
 
