@@ -382,12 +382,12 @@ static void handle_failure(struct entry *e, int error)
 	struct ring_thread *t = e->queue->thread;
 	struct timespec pause = { .tv_nsec = 1000000 };
 	bool first = e->state == REGISTERING;
+	/* somebody writes to the request's pages, which ends by itself */
+	bool busy = error == EBUSY && !first;
 
-	/* busy: somebody writes to the request's pages, which ends by itself */
-	if ((error == EAGAIN || error == EINTR || error == EBUSY) && !must_stop() &&
-	    !session_has_ended()) {
-		if (error == EBUSY || e->tries++ < REGISTER_TRIES) {
-			if (error == EBUSY || e->tries > 2)
+	if ((error == EAGAIN || error == EINTR || busy) && !must_stop() && !session_has_ended()) {
+		if (busy || e->tries++ < REGISTER_TRIES) {
+			if (busy || e->tries > 2)
 				nanosleep(&pause, NULL);
 			send_command(e, first ? PROTO_RING_REGISTER :
 				     PROTO_RING_COMMIT_AND_FETCH,
