@@ -18,8 +18,11 @@ _listens() {
 	return 1
 }
 
-_is_silent() {
-	! _listens "$1"
+# _has_ended PID: it has let go of everything (a zombie has, too).
+_has_ended() {
+	local _stat
+	read -r _stat 2>/dev/null <"/proc/$1/stat" || return 0
+	[[ ${_stat##*) } == [ZX]* ]]
 }
 
 # _is_alone PORT: nobody is connected to it any more, as far as the node knows.
@@ -41,7 +44,7 @@ _node() {
 	node_pid[$_port]=$!
 	# how it ends is not bash's to say
 	disown
-	_poll 60 _listens "$_port" ||
+	_poll 60 _listens "$_port" && kill -0 "${node_pid[$_port]}" ||
 		_fail "$1 does not listen on $_port: $(<"node.$_port.log")"
 }
 
@@ -67,10 +70,10 @@ _signal_node() {
 	kill -"$2" "${node_pid[$1]}" || _fail "no node at $1"
 }
 
-# _kill_node PORT: and wait until nobody listens there.
+# _kill_node PORT: and wait until it is gone, so that another can listen there.
 _kill_node() {
 	_signal_node "$1" KILL
-	_wait_until 10 _is_silent "$1"
+	_wait_until 10 _has_ended "${node_pid[$1]}"
 }
 
 # _serve NODES [OPTION...]: ports instead of addresses: 10001,10002/10003. Unless it is said
