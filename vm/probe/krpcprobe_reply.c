@@ -5,6 +5,7 @@
 #include <dirent.h>
 #include <poll.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -595,12 +596,107 @@ static int reply_self(int argc, char **argv)
 	return 0;
 }
 
+struct closer {
+	struct stage *s;
+	struct node *n;
+};
+
+/* Brings what a section is in, but closes the endpoint before */
+static void *close_and_serve(void *arg)
+{
+	struct closer *cr = arg;
+	struct req *q = next_read(cr->s);
+
+	node_close(cr->n);
+	/* a worker forgets the messages; nothing tells when that is done */
+	nap_ms(300);
+	end_read(q);
+	return NULL;
+}
+
+static atomic_bool file_closed;
+
+static void *close_file(void *arg)
+{
+	close(*(int *)arg);
+	atomic_store(&file_closed, true);
+	return NULL;
+}
+
+/*
+ * The endpoint is closed, with completions that nobody has been told of, just while a reply
+ * makes use of what its messages have put in place.
+ */
+static int reply_close(int argc, char **argv)
+{
+	enum { TOTAL = 8 * PAGE };
+	struct pcs_krpczc_chunk ch[8];
+	struct closer cr;
+	struct stage s;
+	struct node n;
+	struct req *q;
+	pthread_t thread;
+	uint64_t unique;
+	uint8_t *map;
+	int fd, err, i;
+
+	(void)argc, (void)argv;
+	stage_open(&s, 2, NULL);
+	node_open(&n, &s.c, &full_framing, 0);
+	client_do(&s.cl[1], do_hold_open, s.c.mnt, "f9", 0, 0);
+	app_end(&s, 1);
+	fd = take_file(&s, &s.cl[1]);
+	map = mmap(NULL, FILE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
+	if (map == MAP_FAILED)
+		die("mmap: %s", err_name(errno));
+	q = claimable(&s, 0, TOTAL);
+	unique = q->h.unique;
+	for (i = 0; i < 8; i++) {
+		ch[i] = in_place(i * PAGE, PAGE);
+		if (i == 1) {
+			ch[i].addr = (uintptr_t)map + PAGE;
+			continue;
+		}
+		if (ep_send_zc(&n, next_xid, q, i * PAGE, PAGE))
+			die("cannot claim");
+		node_take(&n);
+		node_data(&n, next_xid++, i * PAGE, PAGE);
+	}
+	wait_bytes(&n, TOTAL - PAGE);
+	cr = (struct closer){ &s, &n };
+	if (pthread_create(&thread, NULL, close_and_serve, &cr))
+		die("no thread");
+	err = try_chunks(q, ch, 8);
+	pthread_join(thread, NULL);
+	put_req(q);
+	app_end(&s, 0);
+	/* either is right, as long as it's true */
+	if (err ? err != EIO || s.cl[0].err != EIO : s.cl[0].err || !right(0, TOTAL, 0))
+		say("reply to %llu: %s, the application got %s", (unsigned long long)unique,
+		    err_name(err), err_name(s.cl[0].err));
+	say("the reply and the application have ended");
+	munmap(map, FILE_SIZE);
+	/* that is a FLUSH, to be answered here */
+	atomic_store(&file_closed, false);
+	if (pthread_create(&thread, NULL, close_file, &fd))
+		die("no thread");
+	while (!atomic_load(&file_closed))
+		if ((q = try_req(&s.c, 10)))
+			answer(q);
+	pthread_join(thread, NULL);
+	client_do(&s.cl[1], do_close, s.c.mnt, "", 0, 0);
+	app_end(&s, 1);
+	stage_close(&s);
+	return 0;
+}
+
 const struct command reply_commands[] = {
 	{ "reply-busy", reply_busy, "replies while a transfer is under way" },
 	{ "reply-bad", reply_bad, "sections that cannot be" },
 	{ "reply-mixed", reply_mixed, "sections in place and in memory" },
 	{ "reply-short", reply_short, "less than was asked for" },
 	{ "reply-refused", reply_refused, "sections where there can be none" },
+	{ "reply-close", reply_close, "the endpoint is closed during a reply" },
 	{ "reply-self", reply_self, "sections in memory that the server itself has to bring" },
 	{}
 };
