@@ -383,7 +383,8 @@ static void refused(struct stage *s, struct req *q, const char *what, int32_t er
 {
 	static uint8_t data[64];
 	struct pcs_krpczc_chunk ch = copied(data, 0, sizeof(data));
-	int err = try_reply(q, error, &ch, sizeof(ch));
+	/* an error has nothing behind it: one that is believed to be one would succeed */
+	int err = try_reply(q, error, &ch, error == FUSE_OUT_KRPCZC ? sizeof(ch) : 0);
 
 	/* over the ring, the request is used up */
 	if (s->ring) {
