@@ -35,6 +35,7 @@ struct stage {
 };
 
 extern uint8_t *app;		/* APP_SIZE bytes, poisoned by stage_open() */
+void app_make(void);		/* for those who do without a stage */
 
 bool over_ring(void);		/* by $SECTION */
 void stage_open(struct stage *s, unsigned int clients, const struct init_opts *o);
@@ -126,6 +127,14 @@ void node_half_close(struct node *n);
 bool node_sees_end(struct node *n);	/* what comes next is the end of the connection */
 
 /* sub-commands */
+/* "[N] [--seed N] [--verbose]" of what is left to chance */
+struct chances {
+	unsigned long want;
+	uint64_t first;		/* seed; the following ones are those after it */
+	bool verbose;
+};
+struct chances chances_of(int argc, char **argv, unsigned long want);
+
 extern const struct command adopt_commands[], send_commands[], reply_commands[],
 	answer_commands[], done_commands[], end_commands[], chance_commands[], fuzz_commands[];
 

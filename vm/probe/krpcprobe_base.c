@@ -64,18 +64,22 @@ bool right(size_t at, size_t len, uint64_t offset)
 	return same;
 }
 
+void app_make(void)
+{
+	if (!app)
+		app = mmap(NULL, APP_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+			   0);
+	if (app == MAP_FAILED)
+		die("out of memory");
+}
+
 void stage_open(struct stage *s, unsigned int clients, const struct init_opts *o)
 {
 	struct init_opts opts = o ? *o : (struct init_opts){};
 	unsigned int i;
 
 	memset(s, 0, sizeof(*s));
-	if (!app) {
-		app = mmap(NULL, APP_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-			   0);
-		if (app == MAP_FAILED)
-			die("out of memory");
-	}
+	app_make();
 	poison();
 	s->ring = over_ring();
 	s->ncl = clients;
@@ -606,4 +610,20 @@ bool node_sees_end(struct node *n)
 	uint8_t byte;
 
 	return ready(n->peer, POLLIN, LIMIT * 1000) && recv(n->peer, &byte, 1, 0) <= 0;
+}
+
+struct chances chances_of(int argc, char **argv, unsigned long want)
+{
+	struct chances o = { .want = argc > 1 ? strtoul(argv[1], NULL, 0) : want, .first = 1 };
+	int i;
+
+	for (i = 2; i < argc; i++) {
+		if (!strcmp(argv[i], "--verbose"))
+			o.verbose = true;
+		else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
+			o.first = strtoull(argv[++i], NULL, 0);
+		else
+			die("%s: not an option", argv[i]);
+	}
+	return o;
 }

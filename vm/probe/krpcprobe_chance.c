@@ -690,28 +690,24 @@ static void one_round(unsigned int moments, bool verbose)
 	free(sv);
 }
 
-static int chance(int argc, char **argv)
+static void told_make(void)
 {
-	unsigned long want = argc > 1 ? strtoul(argv[1], NULL, 0) : 20;
-	bool verbose = false;
-	uint64_t first = 1;
-	unsigned int i;
-	int k;
-
-	command = "random";
-	for (k = 2; k < argc; k++) {
-		if (!strcmp(argv[k], "--verbose"))
-			verbose = true;
-		else if (!strcmp(argv[k], "--seed") && k + 1 < argc)
-			first = strtoull(argv[++k], NULL, 0);
-	}
 	told = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (told == MAP_FAILED)
 		die("out of memory");
-	for (seed = first; all_instants() < want; seed++)
-		one_round(12, verbose);
+}
+
+static int chance(int argc, char **argv)
+{
+	const struct chances o = chances_of(argc, argv, 20);
+	unsigned int i;
+
+	command = "random";
+	told_make();
+	for (seed = o.first; all_instants() < o.want; seed++)
+		one_round(12, o.verbose);
 	alarm(0);
-	if (verbose) {
+	if (o.verbose) {
 		for (i = CLOSE; i < TROUBLES; i++)
 			say("%s: %lu", trouble_names[i], atomic_load(&instants[i]));
 		say("aborts: %lu, endpoints closed: %lu, reads: %lu", atomic_load(&aborts),
@@ -721,7 +717,7 @@ static int chance(int argc, char **argv)
 		    atomic_load(&ends[3]));
 	}
 	/* nothing at all may not look like success */
-	if (atomic_load(&told->reads) < want / 10)
+	if (atomic_load(&told->reads) < o.want / 10)
 		die("hardly a read was done: %lu", atomic_load(&told->reads));
 	say("all reads ended, all data right, nothing written afterwards, nothing left");
 	return 0;
@@ -902,25 +898,14 @@ static void one_death(bool verbose)
 
 static int deaths(int argc, char **argv)
 {
-	unsigned long want = argc > 1 ? strtoul(argv[1], NULL, 0) : 10;
-	bool verbose = false;
-	uint64_t first = 1;
-	int k;
+	const struct chances o = chances_of(argc, argv, 10);
 
 	command = "deaths";
-	for (k = 2; k < argc; k++) {
-		if (!strcmp(argv[k], "--verbose"))
-			verbose = true;
-		else if (!strcmp(argv[k], "--seed") && k + 1 < argc)
-			first = strtoull(argv[++k], NULL, 0);
-	}
-	told = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	app = mmap(NULL, APP_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (told == MAP_FAILED || app == MAP_FAILED)
-		die("out of memory");
+	told_make();
+	app_make();
 	signal(SIGPIPE, SIG_IGN);
-	for (seed = first; seed < first + want; seed++)
-		one_death(verbose);
+	for (seed = o.first; seed < o.first + o.want; seed++)
+		one_death(o.verbose);
 	alarm(0);
 	say("all reads ended, all data right, nothing written afterwards, nothing left");
 	return 0;

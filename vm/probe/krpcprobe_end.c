@@ -199,12 +199,7 @@ static void end_killed(int sig, bool keep_endpoint)
 
 	say("%s, the endpoint is %s:", sig ? "killed" : "exit", keep_endpoint ? "kept open" : "too");
 	memset(junk, 0xdd, LEN);
-	if (!app) {
-		app = mmap(NULL, APP_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-			   0);
-		if (app == MAP_FAILED)
-			die("out of memory");
-	}
+	app_make();
 	poison();
 	client_start(&cl, -1);
 	tcp_pair(s);

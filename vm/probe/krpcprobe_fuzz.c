@@ -575,29 +575,22 @@ static void fuzz_round(unsigned long messages, bool verbose, struct fuzzer *sum)
 
 static int fuzz(int argc, char **argv)
 {
-	unsigned long want = argc > 1 ? strtoul(argv[1], NULL, 0) : ROUND, left;
+	const struct chances o = chances_of(argc, argv, ROUND);
+	unsigned long left;
 	struct fuzzer sum = {};
 	int k, kmsg = open("/dev/kmsg", O_WRONLY | O_CLOEXEC);
-	bool verbose = false;
-	uint64_t first = 1;
 	char line[64];
 
-	for (k = 2; k < argc; k++) {
-		if (!strcmp(argv[k], "--verbose"))
-			verbose = true;
-		else if (!strcmp(argv[k], "--seed") && k + 1 < argc)
-			first = strtoull(argv[++k], NULL, 0);
-	}
-	for (seed = first; sum.messages < want; seed++) {
-		left = want - sum.messages;
+	for (seed = o.first; sum.messages < o.want; seed++) {
+		left = o.want - sum.messages;
 		/* in the log of what takes the machine down, its seed is the last */
 		snprintf(line, sizeof(line), "krpcprobe: fuzz seed %llu\n", (unsigned long long)seed);
 		if (kmsg >= 0 && write(kmsg, line, strlen(line)) < 0)
 			kmsg = -1;
-		fuzz_round(left < ROUND ? left + 2 : ROUND, verbose, &sum);
+		fuzz_round(left < ROUND ? left + 2 : ROUND, o.verbose, &sum);
 	}
 	alarm(0);
-	for (k = 0; verbose && k < REFUSED; k++)
+	for (k = 0; o.verbose && k < REFUSED; k++)
 		if (sum.refused[k])
 			say("%s: %lu", err_name(k), sum.refused[k]);
 	/* nothing at all may not look like success */

@@ -489,6 +489,20 @@ static int take_file(struct stage *s, struct client *cl)
 	return fd;
 }
 
+/* A file of the mount that client I is to hold open, mapped; FD is ours to close */
+static uint8_t *map_own(struct stage *s, unsigned int i, int *fd)
+{
+	uint8_t *map;
+
+	client_do(&s->cl[i], do_hold_open, s->c.mnt, "f9", 0, 0);
+	app_end(s, i);
+	*fd = take_file(s, &s->cl[i]);
+	map = mmap(NULL, FILE_SIZE, PROT_READ, MAP_SHARED, *fd, 0);
+	if (map == MAP_FAILED)
+		die("mmap: %s", err_name(errno));
+	return map;
+}
+
 static void *serve_one_read(void *arg)
 {
 	end_read(next_read(arg));
@@ -528,12 +542,7 @@ static void self_round(bool same)
 	say("memory is %s:", same ? "the page that is read" : "of the same mount");
 	stage_open(&s, 3, NULL);
 	node_open(&n, &s.c, &full_framing, 0);
-	client_do(&s.cl[1], do_hold_open, s.c.mnt, "f9", 0, 0);
-	app_end(&s, 1);
-	fd = take_file(&s, &s.cl[1]);
-	map = mmap(NULL, FILE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
-	if (map == MAP_FAILED)
-		die("mmap: %s", err_name(errno));
+	map = map_own(&s, 1, &fd);
 	/* a thread of its own can serve the fault; over the ring, that one is the same task's */
 	if (!s.ring && !same) {
 		q = claimable(&s, 0, TOTAL);
@@ -644,12 +653,7 @@ static int reply_close(int argc, char **argv)
 	(void)argc, (void)argv;
 	stage_open(&s, 2, NULL);
 	node_open(&n, &s.c, &full_framing, 0);
-	client_do(&s.cl[1], do_hold_open, s.c.mnt, "f9", 0, 0);
-	app_end(&s, 1);
-	fd = take_file(&s, &s.cl[1]);
-	map = mmap(NULL, FILE_SIZE, PROT_READ, MAP_SHARED, fd, 0);
-	if (map == MAP_FAILED)
-		die("mmap: %s", err_name(errno));
+	map = map_own(&s, 1, &fd);
 	q = claimable(&s, 0, TOTAL);
 	unique = q->h.unique;
 	for (i = 0; i < 8; i++) {

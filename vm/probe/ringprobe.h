@@ -282,6 +282,9 @@ struct command {
 	const char *help;
 };
 
+/* main() of a probe: the command that is named, of the TABLES, the last of which is NULL */
+int run_command(const char *usage, const struct command *const *tables, int argc, char **argv);
+
 extern const struct command entry_commands[], place_commands[], queue_commands[],
 	life_commands[], server_commands[], notify_commands[], pool_commands[];
 

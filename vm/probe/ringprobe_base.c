@@ -27,6 +27,27 @@ void say(const char *fmt, ...)
 	putchar('\n');
 }
 
+int run_command(const char *usage, const struct command *const *tables, int argc, char **argv)
+{
+	const struct command *const *t, *cmd;
+	int status;
+
+	setvbuf(stdout, NULL, _IOLBF, 0);
+	for (t = tables; argc > 1 && *t; t++)
+		for (cmd = *t; cmd->name; cmd++) {
+			if (strcmp(cmd->name, argv[1]))
+				continue;
+			status = cmd->run(argc - 1, argv + 1);
+			cleanup();
+			return status;
+		}
+	fprintf(stderr, "usage: %s\n", usage);
+	for (t = tables; *t; t++)
+		for (cmd = *t; cmd->name; cmd++)
+			fprintf(stderr, "    %-18s %s\n", cmd->name, cmd->help);
+	return 2;
+}
+
 static void write_file(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC);
