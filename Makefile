@@ -49,7 +49,7 @@ unit: .venv/.ready
 breakages: .venv/.ready
 	$(HARNESS) breakages $(call option,KDIR,kdir) $(call option,SOURCE,source) $(call option,SERIES,series) $(GUEST_OPTIONS)
 
-#: make adjudicate  the last run's failures again, with and without the series: RUN=results/X BUDGET=minutes
+#: make adjudicate  the last run's failures again, with and without the series: RUN=results/X
 .PHONY: adjudicate
 adjudicate: .venv/.ready
 	$(HARNESS) adjudicate $(call option,BUDGET,budget) $(call option,BASELINE,baseline) $(call option,XFSTESTS,xfstests) $(call option,KDIR,kdir) $(call option,SOURCE,source) $(call option,SERIES,series) $(RUN)
@@ -139,6 +139,7 @@ clean:
 #:   README=1   BENCH=export: put table and picture into README.md
 #:   PROFILE=   only: where the instructions of this row go, by function
 #:   BASE=      make bench-gate: the run to compare with; RUN=results/Y: compare that one, measure nothing
+#:   BUDGET=    make adjudicate: so many minutes (10); BASELINE=PATH: the good kernel, built already
 #:   GOOD= BAD= make bisect: a commit of KDIR that passes, and a later one that fails
 #:   WORSE=1%   make bisect...: with BENCH=cost/ROW, by how much it has become dearer
 #:   GOOD_SERIES= folder of the series as it was: costs are compared patch by patch
