@@ -93,6 +93,19 @@ static void look_after(struct connection *c)
 	}
 }
 
+/*
+ * With the lock held. Data may have been read before the wake-up that it caused: the sender queues
+ * it first and wakes then. libnbd (1.14) finds nothing, goes on waiting for a reply, and sends no
+ * command before that has come. Told again it notices, and is ready for commands.
+ */
+static void notify_read(struct connection *c)
+{
+	nbd_aio_notify_read(c->nbd);
+	if (nbd_aio_get_direction(c->nbd) == LIBNBD_AIO_DIRECTION_READ &&
+	    !nbd_aio_is_ready(c->nbd))
+		nbd_aio_notify_read(c->nbd);
+}
+
 /* Is there something for the connection's own thread to do? With the lock held. */
 static void poke(struct connection *c)
 {
@@ -134,7 +147,7 @@ static void on_readable(struct awaited *a, int result)
 		return;
 	pthread_mutex_lock(&c->lock);
 	if (c->nbd && (nbd_aio_get_direction(c->nbd) & LIBNBD_AIO_DIRECTION_READ))
-		nbd_aio_notify_read(c->nbd);
+		notify_read(c);
 	look_after(c);
 	/* what is broken stays readable for ever */
 	if (c->nbd && !c->broken)
