@@ -26,6 +26,11 @@ static bool is_device;
  * that, io_uring would have each access made by a worker thread.
  */
 static bool in_memory;
+/*
+ * A file on a FUSE filesystem has poll(2), which says that it is ready, always: so io_uring takes
+ * it for one that can be read at once, and the thread waits in there for all that is behind it.
+ */
+static bool blocks;
 
 /* One request's work, in its scratch. */
 struct work {
@@ -79,6 +84,8 @@ static int submit(struct work *w)
 		io_uring_prep_fallocate(sqe, plain, w->mode, w->offset, w->size);
 		break;
 	}
+	if (blocks)
+		sqe->flags |= IOSQE_ASYNC;
 	l->busy++;
 	return REPLY_SOON;
 }
@@ -226,8 +233,10 @@ static void find_out(const struct stat *st)
 	struct statfs fs;
 
 	is_device = S_ISBLK(st->st_mode);
-	in_memory = !is_device && fstatfs(plain, &fs) == 0 &&
-		    (fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC);
+	if (is_device || fstatfs(plain, &fs) < 0)
+		return;
+	in_memory = fs.f_type == TMPFS_MAGIC || fs.f_type == RAMFS_MAGIC;
+	blocks = fs.f_type == FUSE_SUPER_MAGIC;
 }
 
 static int raw_open(const char *name, uint64_t *length)
