@@ -131,7 +131,7 @@ clean:
 #:   KDIR=      base tree: your own; only read, never written
 #:   SOURCE=    base tree: a tarball, or REPOSITORY#REF
 #:   SERIES=    folder of patches, or none (default: kernel-patches/VERSION)
-#:   BENCH=     rows of make bench: 'cost/*', throughput/meta-4, export, ...
+#:   BENCH=     rows of make bench: 'cost/*', throughput/meta-4, export, krpc, ...
 #:   ROUNDS=    how often each figure is measured
 #:   SERVER=    the server to measure: a mirrorfs, or a command with {source} and {mountpoint}
 #:   KERNEL_B= SERVER_B=  a second one beside it: a is ours, b is this

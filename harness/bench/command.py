@@ -40,8 +40,10 @@ log = logging.getLogger(__name__)
 plan_log = logging.getLogger('harness.dry_run')
 
 VARIANT = 'bench'
-ROUNDS = {Measure.COST: 2, Measure.THROUGHPUT: 3, Measure.NATIVE: 3, Measure.EXPORT: 3}
-MEMORY_MB = {Measure.COST: 1024, Measure.THROUGHPUT: 2048, Measure.EXPORT: 2048}
+ROUNDS = {Measure.COST: 2, Measure.THROUGHPUT: 3, Measure.NATIVE: 3, Measure.EXPORT: 3, Measure.KRPC: 3}
+MEMORY_MB = {Measure.COST: 1024, Measure.THROUGHPUT: 2048, Measure.EXPORT: 2048, Measure.KRPC: 2048}
+# Wall clock in a guest: with whatever accelerator there is
+TIMED = frozenset({Measure.THROUGHPUT, Measure.EXPORT, Measure.KRPC})
 BUSY = 0.1  # of the CPUs, used by others: wall clock figures are then noise
 RUN_BENCH = '/lab/guest/run-bench'
 
@@ -163,7 +165,7 @@ class Bench:
         bundle = build_bundle(self.lab)
         self.subjects = self._make_subjects()
         measures = {row.measure for row in self._rows}
-        if measures & {Measure.THROUGHPUT, Measure.EXPORT}:
+        if measures & TIMED:
             own = self.subjects[0].kernel
             assert own is not None
             self.accelerator = accel.choose(own, self.lab.cache, run.guest('probe'), self._args.accel)
@@ -196,9 +198,8 @@ class Bench:
             places = self._places(measure, subjects, bundle, stack)
             script = RUN_BENCH if measure is not Measure.NATIVE else str(self.lab.root / 'vm' / 'guest' / 'run-bench')
             rounds = self._args.rounds or ROUNDS[measure]
-            # Rows of one kind have the same sides.
-            for kind in (False, True):
-                some = tuple(row for row in mine if bool(row.against) is kind)
+            for sides in dict.fromkeys(row.sides for row in mine):
+                some = tuple(row for row in mine if row.sides == sides)
                 for figure in Campaign(some, subjects, places, rounds, script).measure(self._told):
                     self._keep(figure)
         self._end_guests(keep_strays=True)
@@ -325,7 +326,9 @@ class Bench:
         self.run = RunFolder(self.lab.root / 'results' / 'RUN')
         build_bundle(self.lab)
         self.subjects = self._make_subjects()
-        for measure in (Measure.COST, Measure.THROUGHPUT, Measure.EXPORT):
+        for measure in Measure:
+            if measure is Measure.NATIVE:
+                continue
             mine = [row for row in self._rows if row.measure is measure]
             for subject in self.subjects if mine else ():
                 assert subject.kernel is not None

@@ -42,7 +42,7 @@ def markdown(table: Mapping[str, Any]) -> str:
     }
     rows: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
     for row in table['rows']:
-        if row.get('exported'):
+        if row['several'] and row['side'] == Side.RING:
             rows.setdefault((row['measure'], row['workload']), []).append(row)
     rows = {key: found for key, found in rows.items() if len(found) == len(sides) - 1}
     if not rows:

@@ -129,11 +129,11 @@ def _sides(workload: Workload, figures: Sequence[Figure]) -> Row:
 
 
 def _against(workload: Workload, figures: Sequence[Figure]) -> list[Row]:
-    """The ring against each of the others."""
+    """The row's own side against each of the others."""
     by_side = {figure.side: figure for figure in figures}
-    ring = by_side.get(Side.RING) or _missing(workload, Side.RING)
+    own = by_side.get(workload.own) or _missing(workload, workload.own)
     others = [(by_side.get(side) or _missing(workload, side), goal) for side, goal in workload.against]
-    return [Row(workload, ring, other, ring.side.label, other.side.label, goal) for other, goal in others]
+    return [Row(workload, own, other, own.side.label, other.side.label, goal) for other, goal in others]
 
 
 def _missing(workload: Workload, side: Side) -> Figure:

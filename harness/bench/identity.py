@@ -47,6 +47,7 @@ _RELEVANT = {
     Measure.COST: ('guest_cpu', 'qemu', 'compiler', 'fsload', 'config'),
     Measure.THROUGHPUT: ('accelerator', 'machine', 'cpu', 'cpus', 'guest_cpus', 'qemu', 'config'),
     Measure.EXPORT: ('accelerator', 'machine', 'cpu', 'cpus', 'guest_cpus', 'qemu', 'config'),
+    Measure.KRPC: ('accelerator', 'machine', 'cpu', 'cpus', 'guest_cpus', 'qemu', 'config'),
     Measure.NATIVE: ('machine', 'cpu', 'cpus', 'host_kernel'),
 }
 

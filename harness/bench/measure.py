@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from harness.bench import export
+from harness.bench import export, krpc
 from harness.bench.figures import Figure, State
-from harness.bench.proof import judge
+from harness.bench.proof import Proof, judge, judge_payload
 from harness.bench.rows import Load, Measure, Side, Workload
 from harness.bench.server import Server
 from harness.errors import LabError
@@ -21,6 +21,7 @@ from harness.keeper import GuestKeeper
 
 LIMIT = 150.0  # seconds at unit speed for one measured run
 NO_RING = 'the kernel has no FUSE over io_uring'
+NO_KRPC = 'the kernel has no krpc'
 _PARAMETER = '/sys/module/fuse/parameters/enable_uring'
 
 
@@ -52,6 +53,8 @@ class Place(Protocol):
 
     def has_ring(self) -> bool: ...
 
+    def has_krpc(self) -> bool: ...
+
 
 class GuestPlace:
     """In a guest, which is replaced when it is lost."""
@@ -81,6 +84,9 @@ class GuestPlace:
     def has_ring(self) -> bool:
         return self.ask(f'[ ! -e {_PARAMETER} ] || echo yes') != ''
 
+    def has_krpc(self) -> bool:
+        return self.ask(f'[ ! -e {krpc.DEVICE} ] || echo yes') != ''
+
     def ask(self, command: str) -> str:
         return self.keeper.get().ask(command).strip()
 
@@ -98,12 +104,21 @@ class UnmeasuredError(Exception):
     """This run gives no figure; the message says why."""
 
 
+def lacking(row: Workload, side: Side, place: Place) -> str:
+    """What this side needs and the place has not; empty when it has all."""
+    if row.over_ring(side) and not place.has_ring():
+        return NO_RING
+    return NO_KRPC if side.needs_krpc and not place.has_krpc() else ''
+
+
 def words_of(row: Workload, side: Side, server: Server, place: Place, run_bench: str) -> list[str]:
     """The command of one measured run."""
-    words = [run_bench, '--transport', side.transport, '--work', place.work]
+    words = [run_bench, '--transport', 'ring' if row.over_ring(side) else 'dev', '--work', place.work]
     for name, size in row.files:
         words += ['--file', f'{name}:{size}']
-    if row.against:
+    if side.has_node:
+        words += ['--node', str(krpc.PORT), *krpc.command(row, side, place.work)]
+    elif row.against:
         words += ['--on-file', *export.command(side, place.work)]
     else:
         words += server.command(row, side, place.work, place.in_guest)
@@ -125,10 +140,15 @@ def read(row: Workload, side: Side, said: Said) -> Reading:
         raise UnmeasuredError(' | '.join([reason or f'run-bench ended with status {said.status}', *others[-2:]]))
     evidence, output = parse(said.stdout)
     reading = read_fio(row, output) if row.load is Load.FIO else read_fsload(row, output)
-    proof = judge(side, evidence, reading.operations * row.requests)
+    proof = judge(side, evidence, reading.operations * row.requests, row.over_ring(side))
     if proof.wrong:
         raise UnmeasuredError(f'the requests went another way: {proof.wrong}')
-    return replace(reading, proof=proof.shown)
+    payload = Proof('')
+    if side.has_node:
+        payload = judge_payload(side, evidence, int(reading.operations) * row.payload)
+    if payload.wrong:
+        raise UnmeasuredError(f'the data went another way: {payload.wrong}')
+    return replace(reading, proof=', '.join(filter(None, (proof.shown, payload.shown))))
 
 
 def parse(text: str) -> tuple[dict[str, tuple[int, int]], str]:
@@ -158,7 +178,9 @@ def read_fsload(row: Workload, output: str) -> Reading:
     except (ValueError, KeyError) as error:
         raise UnmeasuredError(f'fsload printed something else: {output[:200]!r}') from error
     # A counting guest's nanosecond is an instruction.
-    return Reading(ns / ops / 1000 if row.measure is Measure.COST else ops / ns * 1e9, ops)
+    if row.measure is Measure.COST:
+        return Reading(ns / ops / 1000, ops)
+    return Reading(ops * row.payload / ns * 1e3 if row.bandwidth else ops / ns * 1e9, ops)
 
 
 def read_fio(row: Workload, output: str) -> Reading:
@@ -198,13 +220,13 @@ class Campaign:
 
     def measure(self, told: Callable[[Figure], None]) -> Iterable[Figure]:
         """Figures, row by row; `told` is called with each figure as it grows."""
-        ring = {subject.name: self.places[subject.name].has_ring() for subject in self.subjects}
         for row in self.rows:
             figures: dict[tuple[Side, str], Figure] = {}
             for side, subject in self.combinations:
                 figure = Figure(row, side, subject.name)
-                if side is Side.RING and not ring[subject.name]:
-                    figure = replace(figure, state=State.NOTRUN, reason=NO_RING)
+                reason = lacking(row, side, self.places[subject.name])
+                if reason:
+                    figure = replace(figure, state=State.NOTRUN, reason=reason)
                     told(figure)
                 figures[side, subject.name] = figure
             # All sides take turns: what the machine does besides meets them alike.

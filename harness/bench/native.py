@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from harness.bench.krpc import DEVICE
 from harness.bench.measure import Said
 from harness.command import CommandTimeoutError
 from harness.errors import LabError
@@ -45,6 +46,9 @@ class HostPlace:
 
     def has_ring(self) -> bool:
         return PARAMETER.exists()
+
+    def has_krpc(self) -> bool:
+        return Path(DEVICE).exists()
 
 
 @contextmanager

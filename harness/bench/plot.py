@@ -17,6 +17,7 @@ _TITLES = {
     Measure.THROUGHPUT: 'throughput in a guest: more is better',
     Measure.NATIVE: 'throughput on the machine itself: more is better',
     Measure.EXPORT: 'one image as one file, in a guest: blockfs over the ring / the others; more is better',
+    Measure.KRPC: 'files on a storage node, in a guest: krpc zero-copy / the others; more is better',
 }
 
 
@@ -63,7 +64,8 @@ def _heading(table: Mapping[str, Any]) -> str:
     subjects = table['subjects']
     release = subjects['a']['kernel']['release'] or table['identity']['host_kernel']
     if 'b' not in subjects:
-        return f'ring / device (black: the goal), {release}'
+        what = ' and '.join(dict.fromkeys(_pair(row) for row in table['rows']))
+        return f'{what} (black: the goal), {release}'
     b = subjects['b']
     return f'a / b (black: the goal): {release} and {b["kernel"]["release"] or release}, {b["server"]["program"]}'
 
@@ -82,17 +84,22 @@ def _panel(axis: Any, measure: Measure, rows: Sequence[Mapping[str, Any]]) -> No
         text = f'{row["a"]:g} : {row["b"]:g}'
         axis.text(0.01, place, text, va='center', fontsize=7, color='white', transform=axis.get_yaxis_transform())
     axis.axvline(1.0, color='grey', linewidth=0.8, linestyle='--')
-    several = len({row['side'] for row in rows}) > 1
-    axis.set_yticks(places, [_name(row, several) for row in rows], fontsize=8)
+    axis.set_yticks(places, _names(rows), fontsize=8)
     axis.invert_yaxis()
     axis.set_title(_TITLES[measure], fontsize=9)
     axis.set_xlim(left=0)
 
 
-def _name(row: Mapping[str, Any], several: bool) -> str:
-    if several:
-        return f'{row["title"]} [{row["side"]}]'
-    return f'{row["title"]} : {row["b_what"]}' if row.get('exported') else row['title']
+def _pair(row: Mapping[str, Any]) -> str:
+    return f'{row["a_what"]} / others' if row['several'] else 'ring / device'
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    names = [f'{row["title"]} : {row["b_what"]}' if row['several'] else row['title'] for row in rows]
+    # with two subjects
+    if len(set(names)) < len(names):
+        return [f'{row["title"]} [{row["side"]}]' for row in rows]
+    return names
 
 
 def goal_ratio(row: Mapping[str, Any]) -> float | None:

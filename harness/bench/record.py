@@ -13,23 +13,26 @@ subjects   a, and b when two are side by side; each has
              kernel   release, build_id, series, variant, image
              server   command (template), program, digest (sha256)
 rows       one for each comparison
-             measure  cost, throughput, native or export (an exported image)
+             measure  cost, throughput, native, export (an exported image) or krpc (files on
+                      a storage node)
              workload such as randread-4k; title for people; unit of a and b
              a, b     medians; null when not measured. With one subject a is the ring and b the
-                      device (the cheaper of its two ways where both are measured), or, with an
-                      exported image, each of the others in turn; with two
-                      subjects they are the subjects, and `side` is the way
+                      device (the cheaper of its two ways where both are measured). With an
+                      exported image b is each of the other servers in turn; with files on a
+                      storage node a is krpc zero-copy, b krpc into memory and the ordinary
+                      server. With two subjects they are the subjects, and `side` is the way
              a_what, b_what   the same in words
              ratio    a/b: of the medians for cost; the median of each round's ratio otherwise
              spread   (largest - smallest) / median: of the ratios; for cost of the worse side's
                       values. null below two rounds
-             exported true for an exported image: rows that differ in b_what alone
+             several  true for a workload with several rows, which differ in b_what alone
              goal     such as `≤ 18` (for a) or `ratio ≥ 1.6`; null: none
              goal_of, goal_limit   the same for programs: a or ratio, and the number
              met      true, false, or null
              state    measured, notrun or failed; reason
 figures    one for each side of each workload
-             measure, workload, subject, side (dev, nosplice, ring)
+             measure, workload, subject, side (dev, nosplice, ring; qsd, nbdfuse; zc, umem,
+             socket)
              values   one for each round, in the row's unit; value: their median; spread
              proof    what shows that the requests took this way
              state, reason; load: what was run
@@ -59,7 +62,7 @@ def row_dict(row: Row) -> dict[str, Any]:
         'workload': row.workload.name,
         'title': row.workload.title,
         'side': str(row.a.side),
-        'exported': bool(row.workload.against),
+        'several': bool(row.workload.against),
         'unit': row.workload.unit,
         'a': _rounded(row.a.value),
         'b': _rounded(row.b.value if row.b else None),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""What is measured, and what is to be reached. Data; the numbers of the goals are from issue 3.
+"""What is measured, and what is to be reached. Data; the numbers of the goals are from issues 3 and 5.
 
 Names are MEASURE/WORKLOAD, such as cost/randread-4k; BENCH= takes patterns of them.
 """
@@ -23,10 +23,11 @@ class Measure(enum.StrEnum):
     THROUGHPUT = 'throughput'  # wall clock in a guest with several CPUs
     NATIVE = 'native'  # wall clock on this very machine, with its own kernel
     EXPORT = 'export'  # wall clock in a guest: blockfs beside other servers of one image
+    KRPC = 'krpc'  # wall clock in a guest: files on a storage node, with krpc and without
 
 
 class Side(enum.StrEnum):
-    """How requests travel."""
+    """How requests travel; for files on storage nodes, who receives what the node sends."""
 
     DEV = 'dev'
     NOSPLICE = 'nosplice'
@@ -34,10 +35,21 @@ class Side(enum.StrEnum):
     # Others' servers of one image, which know /dev/fuse only
     QSD = 'qsd'
     NBDFUSE = 'nbdfuse'
+    # krpcfs: the kernel, into the pages of the read or into the server's memory; or the server itself
+    ZC = 'zc'
+    UMEM = 'umem'
+    SOCKET = 'socket'
 
     @property
     def label(self) -> str:
-        names = {'dev': 'device', 'nosplice': 'device, no splice', 'qsd': 'qemu-storage-daemon'}
+        names = {
+            'dev': 'device',
+            'nosplice': 'device, no splice',
+            'qsd': 'qemu-storage-daemon',
+            'zc': 'krpc zero-copy',
+            'umem': 'krpc into memory',
+            'socket': 'ordinary server',
+        }
         return names.get(self.value, self.value)
 
     @property
@@ -45,9 +57,13 @@ class Side(enum.StrEnum):
         return self in (Side.QSD, Side.NBDFUSE)
 
     @property
-    def transport(self) -> str:
-        """For run-bench."""
-        return 'ring' if self is Side.RING else 'dev'
+    def has_node(self) -> bool:
+        """The file is on a storage node."""
+        return self in (Side.ZC, Side.UMEM, Side.SOCKET)
+
+    @property
+    def needs_krpc(self) -> bool:
+        return self in (Side.ZC, Side.UMEM)
 
 
 class Load(enum.StrEnum):
@@ -59,7 +75,7 @@ class Load(enum.StrEnum):
 
 @dataclass(frozen=True)
 class Goal:
-    """A limit for the ring's own figure (`a`) or for its ratio to the other side's."""
+    """A limit for the row's own figure (`a`) or for its ratio to the other side's."""
 
     limit: float
     figure: str = 'a'  # or ratio
@@ -95,8 +111,12 @@ class Workload:
     goal: Goal
     # The ring against the same of another kernel or server
     beside: Goal
-    # An exported image: which sides the ring is compared with, and its goal there, if any
+    # Several others: which sides `own` is compared with, and its goal there, if any
     against: tuple[tuple[Side, Goal | None], ...] = ()
+    own: Side = Side.RING
+    # Files on a storage node: bytes that an operation reads from there; the requests come over /dev/fuse
+    payload: int = 0
+    by_device: bool = False
 
     @property
     def key(self) -> str:
@@ -105,10 +125,14 @@ class Workload:
     @property
     def sides(self) -> tuple[Side, ...]:
         if self.against:
-            return (*(side for side, _ in self.against), Side.RING)
+            return (*(side for side, _ in self.against), self.own)
         if self.measure is Measure.COST:
             return (Side.DEV, Side.NOSPLICE, Side.RING)
         return (Side.DEV, Side.RING)
+
+    def over_ring(self, side: Side) -> bool:
+        """How the requests of this side travel."""
+        return side is Side.RING or (side.has_node and not self.by_device)
 
     @property
     def unit(self) -> str:
@@ -318,15 +342,72 @@ EXPORTS = _exports(Measure.EXPORT)
 NATIVE_EXPORTS = _exports(Measure.NATIVE)
 
 
-def select(patterns: Sequence[str], native: bool = False) -> tuple[Workload, ...]:
-    """Rows by pattern (none: all but those of exported images). UsageError for a pattern that fits none.
+# --- files on a storage node: krpc beside an ordinary server ---------------------------------------
 
-    A pattern without a slash is a measure.
+# What is read, as the kinds of fsload have it, and how often when it is counted and when it is timed.
+_READS = (
+    ('read-1m', '1 MiB sequential read', 'read', MIB, 1, (60, 400)),
+    ('read-128k', '128 KiB sequential read', 'read', MIB // 8, 1, (300, 2400)),
+    ('randread-4k', '4 KiB random read', 'randread', 4096, 1, (4000, 8000)),
+    ('randread-4k-qd32', '4 KiB random read, QD32', 'randread', 4096, 32, (8000, 16000)),
+)
+
+
+def _krpc(
+    measure: Measure, read: tuple[str, str, str, int, int, tuple[int, int]], goal: Goal | None, by_device: bool = False
+) -> Workload:
+    name, title, kind, size, depth, (counted, timed) = read
+    counting = measure is Measure.COST
+    words = f'{kind} --size={size} --count={counted if counting else timed} --depth={depth} --direct {_DATA}'
+    return Workload(
+        measure,
+        f'{"krpc-" if counting else ""}{name}{"-dev" if by_device else ""}',
+        f'node, {title}, {"device" if by_device else "ring"}',
+        Load.FSLOAD,
+        tuple(words.split()),
+        (('data', 64 * MIB),),
+        False,
+        kind == 'read' and not counting,
+        1.0,
+        goal or Goal(1.0, 'ratio', at_least=not counting),
+        _NOT_MORE if counting else _NOT_SLOWER,
+        ((Side.UMEM, None), (Side.SOCKET, goal)),
+        Side.ZC,
+        size,
+        by_device,
+    )
+
+
+def _krpc_goal(size: int, counting: bool) -> Goal | None:
+    """For zero-copy beside the ordinary server. What an operation costs is to be as much less as more get through."""
+    if size == 4096:
+        return Goal(0.83, 'ratio') if counting else Goal(1.2, 'ratio', at_least=True)
+    if counting:
+        return Goal(0.5, 'ratio')
+    return Goal(2.0, 'ratio', at_least=True) if size == MIB else None
+
+
+KRPC_COSTS = tuple(
+    _krpc(Measure.COST, read, _krpc_goal(read[3], True), by_device) for by_device in (False, True) for read in _READS
+)
+KRPCS = tuple(_krpc(Measure.KRPC, read, _krpc_goal(read[3], False)) for read in _READS)
+# A word that is no measure's alone
+_WORDS = {'krpc': ('cost/krpc-*', 'krpc/*')}
+
+
+def select(patterns: Sequence[str], native: bool = False) -> tuple[Workload, ...]:
+    """Rows by pattern (none: mirrorfs's alone). UsageError for a pattern that fits none.
+
+    A pattern without a slash is a measure; krpc is that and its costs.
     """
-    patterns = [pattern if '/' in pattern else f'{pattern}/*' for pattern in patterns]
+    patterns = [
+        whole
+        for pattern in patterns
+        for whole in ((pattern,) if '/' in pattern else _WORDS.get(pattern, (f'{pattern}/*',)))
+    ]
     rows = (*COSTS, *THROUGHPUTS, *(NATIVES if native else ()))
     if patterns:
-        rows += (*EXPORT_COSTS, *EXPORTS, *(NATIVE_EXPORTS if native else ()))
+        rows += (*EXPORT_COSTS, *KRPC_COSTS, *EXPORTS, *KRPCS, *(NATIVE_EXPORTS if native else ()))
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(row.key, pattern) for row in rows):
             hint = 'there are ' + ' '.join(row.key for row in rows)

@@ -18,6 +18,7 @@ TITLES = {
     Measure.THROUGHPUT: 'parallel throughput, in a guest',
     Measure.NATIVE: "parallel throughput, on this machine's own kernel",
     Measure.EXPORT: 'one image as one file, in a guest: blockfs and others',
+    Measure.KRPC: 'files on a storage node, in a guest: krpc and an ordinary server',
 }
 
 
@@ -25,14 +26,14 @@ def render(table: Mapping[str, Any], folder: Path, console: Console) -> None:
     """Print the tables of a run."""
     for measure in Measure:
         rows = [row for row in table['rows'] if row['measure'] == measure]
-        exported = [row for row in rows if row.get('exported')]
-        others = [row for row in rows if row not in exported]
+        pairs = [row for row in rows if not row['several']]
         if rows and 'b' in table['subjects']:
             console.print(_beside(measure, rows))
-        elif rows:
-            for some, draw in ((others, _sides), (exported, _against)):
-                if some:
-                    console.print(draw(measure, some, table))
+            continue
+        if pairs:
+            console.print(_sides(measure, pairs, table))
+        for own in dict.fromkeys(row['a_what'] for row in rows if row['several']):
+            console.print(_against(measure, [row for row in rows if row['several'] and row['a_what'] == own], own))
     for row in table['rows']:
         if row['state'] != 'measured':
             colour = 'yellow' if row['state'] == 'notrun' else 'red'
@@ -42,7 +43,7 @@ def render(table: Mapping[str, Any], folder: Path, console: Console) -> None:
     for name, subject in table['subjects'].items():
         _say(console, Text(f'{name}: {_kernel(subject["kernel"])}server {subject["server"]["program"]}'))
     identity, measures = table['identity'], {row['measure'] for row in table['rows']}
-    if measures & {Measure.THROUGHPUT, Measure.EXPORT}:
+    if measures & {Measure.THROUGHPUT, Measure.EXPORT, Measure.KRPC}:
         _say(console, Text(f'throughput: {identity["accelerator"]}, {identity["guest_cpus"]} CPUs; {identity["cpu"]}'))
     if Measure.NATIVE in measures:
         _say(console, Text(f'native: kernel {identity["host_kernel"]}, {identity["cpus"]} CPUs; {identity["cpu"]}'))
@@ -86,15 +87,15 @@ def _sides(measure: Measure, rows: Sequence[Mapping[str, Any]], whole: Mapping[s
     return table
 
 
-def _against(measure: Measure, rows: Sequence[Mapping[str, Any]], whole: Mapping[str, Any]) -> Table:
-    """The ring beside several others, a line for each."""
-    del whole
+def _against(measure: Measure, rows: Sequence[Mapping[str, Any]], own: str) -> Table:
+    """One side beside several others, a line for each."""
     table = _table(TITLES[measure])
-    for name in ('beside', 'ring', 'the other'):
+    for name in ('beside', own, 'the other'):
         table.add_column(name, justify='left' if name == 'beside' else 'right')
     _verdict_columns(table)
     for row in rows:
-        table.add_row(row['title'], row['b_what'], _number(row['a'], ''), _number(row['b'], ''), *_verdict(row))
+        unit = ' MB/s' if row['unit'] == 'MB/s' else ''
+        table.add_row(row['title'], row['b_what'], _number(row['a'], unit), _number(row['b'], unit), *_verdict(row))
     return table
 
 

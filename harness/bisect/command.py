@@ -130,7 +130,7 @@ def _command(args: argparse.Namespace, lab: Lab) -> int:
             log.info('going on after %d runs (RESTART=1 forgets them)', len(kept.observations))
         trial: Trial
         if row is not None:
-            trial = CostTrial(lab, options, run, row, _side(args))
+            trial = CostTrial(lab, options, run, row, _side(args, row))
         else:
             trial = CheckTrial(lab, options, run, items)
         search = Search(asked, trial, kept, args.confidence)
@@ -150,7 +150,7 @@ def _command(args: argparse.Namespace, lab: Lab) -> int:
 def _answer(args: argparse.Namespace, search: Search, row: Workload | None, stack: ExitStack) -> Answer:
     if row is not None:
         limit = args.worse if args.worse is not None else WORSE
-        return find(search, CostsMore(limit, {}, (), f'{row.key} ({_side(args).label})'))
+        return find(search, CostsMore(limit, {}, (), f'{row.key} ({_side(args, row).label})'))
     criterion = FailsThisWay(any=args.any)
     if args.reverse:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix='fuse-lab-bisect-')))
@@ -161,15 +161,20 @@ def _answer(args: argparse.Namespace, search: Search, row: Workload | None, stac
 def _row(name: str) -> Workload:
     found = rows.select([name])
     if len(found) != 1 or found[0].measure is not Measure.COST:
-        hint = 'there are ' + ' '.join(row.key for row in rows.COSTS)
+        hint = 'there are ' + ' '.join(row.key for row in (*rows.COSTS, *rows.EXPORT_COSTS, *rows.KRPC_COSTS))
         raise UsageError(f'{name}: one row of cost/ is needed: only these repeat exactly', hint=hint)
     return found[0]
 
 
-def _side(args: argparse.Namespace) -> Side:
+def _side(args: argparse.Namespace, row: Workload) -> Side:
     if len(args.section or ()) > 1:
         raise UsageError('one section at a time for a cost')
-    return {'dev': Side.DEV, 'nosplice': Side.NOSPLICE, 'uring': Side.RING}[(args.section or ['uring'])[0]]
+    if not args.section:
+        return row.own
+    side = {'dev': Side.DEV, 'nosplice': Side.NOSPLICE, 'uring': Side.RING}[args.section[0]]
+    if side not in row.sides:
+        raise UsageError(f'{row.key} is not measured with --section {args.section[0]}', hint='leave it out')
+    return side
 
 
 def _items(lab: Lab, args: argparse.Namespace) -> tuple[Item, ...]:
@@ -216,7 +221,7 @@ def _inputs(
         'series': '' if asked.series else _series_digest(lab, request),
         'config': request.config.digest,
         'checks': [[item.key, item.check.digest()] for item in items],
-        'row': [row.key, row.definition, str(_side(args))] if row is not None else [],
+        'row': [row.key, row.definition, str(_side(args, row))] if row is not None else [],
         'programs': build_bundle(lab).digest(),
         'guest': [options.cpus, options.memory_mb, options.accel, options.seed],
         'environment': {name: value for name, value in os.environ.items() if name.startswith(FOR_CHECKS)},

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from harness.bench import server
 from harness.bench.command import MEMORY_MB, RUN_BENCH
-from harness.bench.measure import NO_RING, GuestPlace, UnmeasuredError, read, require_fio, words_of
+from harness.bench.measure import GuestPlace, UnmeasuredError, lacking, read, require_fio, words_of
 from harness.bench.rows import Measure, Side, Workload
 from harness.bisect import signature
 from harness.bisect.signature import Signature
@@ -236,8 +236,9 @@ class CostTrial(_Kernels):
         return made
 
     def _measure(self, subject: Subject, place: GuestPlace) -> Observation:
-        if self._side is Side.RING and not place.has_ring():
-            return Observation(subject.key, Outcome.NOTRUN, (), NO_RING)
+        missing = lacking(self._row, self._side, place)
+        if missing:
+            return Observation(subject.key, Outcome.NOTRUN, (), missing)
         chosen = server.parse('', self.lab.build / 'guest' / 'bin')
         values = []
         try:
