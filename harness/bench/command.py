@@ -40,7 +40,7 @@ log = logging.getLogger(__name__)
 plan_log = logging.getLogger('harness.dry_run')
 
 VARIANT = 'bench'
-ROUNDS = {Measure.COST: 2, Measure.THROUGHPUT: 3, Measure.NATIVE: 3, Measure.EXPORT: 3, Measure.KRPC: 3}
+ROUNDS = {Measure.COST: 2, Measure.THROUGHPUT: 3, Measure.NATIVE: 3, Measure.EXPORT: 3, Measure.KRPC: 5}
 MEMORY_MB = {Measure.COST: 1024, Measure.THROUGHPUT: 2048, Measure.EXPORT: 2048, Measure.KRPC: 2048}
 # Wall clock in a guest: with whatever accelerator there is
 TIMED = frozenset({Measure.THROUGHPUT, Measure.EXPORT, Measure.KRPC})
@@ -78,7 +78,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument('--row', action='append', default=None, metavar='PATTERN',
                        help="rows by name, such as cost/randread-4k or 'throughput/*'")  # fmt: skip
     group.add_argument('--rounds', type=int, default=0, metavar='N',
-                       help='how often each figure is measured (default: cost 2, throughput 3)')  # fmt: skip
+                       help='how often each figure is measured (default: cost 2, krpc 5, others 3)')  # fmt: skip
     group.add_argument('--server', default='', metavar='COMMAND',
                        help='another server: a mirrorfs, or a command with {source} and {mountpoint}')  # fmt: skip
 

@@ -346,10 +346,10 @@ NATIVE_EXPORTS = _exports(Measure.NATIVE)
 
 # What is read, as the kinds of fsload have it, and how often when it is counted and when it is timed.
 _READS = (
-    ('read-1m', '1 MiB sequential read', 'read', MIB, 1, (60, 400)),
-    ('read-128k', '128 KiB sequential read', 'read', MIB // 8, 1, (300, 2400)),
-    ('randread-4k', '4 KiB random read', 'randread', 4096, 1, (4000, 8000)),
-    ('randread-4k-qd32', '4 KiB random read, QD32', 'randread', 4096, 32, (8000, 16000)),
+    ('read-1m', '1 MiB sequential read', 'read', MIB, 1, (60, 160)),
+    ('read-128k', '128 KiB sequential read', 'read', MIB // 8, 1, (300, 1000)),
+    ('randread-4k', '4 KiB random read', 'randread', 4096, 1, (4000, 3000)),
+    ('randread-4k-qd32', '4 KiB random read, QD32', 'randread', 4096, 32, (8000, 8000)),
 )
 
 
@@ -381,7 +381,7 @@ def _krpc(
 def _krpc_goal(size: int, counting: bool) -> Goal | None:
     """For zero-copy beside the ordinary server. What an operation costs is to be as much less as more get through."""
     if size == 4096:
-        return Goal(0.83, 'ratio') if counting else Goal(1.2, 'ratio', at_least=True)
+        return Goal(0.833, 'ratio') if counting else Goal(1.2, 'ratio', at_least=True)
     if counting:
         return Goal(0.5, 'ratio')
     return Goal(2.0, 'ratio', at_least=True) if size == MIB else None
