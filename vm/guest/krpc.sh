@@ -18,13 +18,6 @@ _listens() {
 	return 1
 }
 
-# _has_ended PID: it has let go of everything (a zombie has, too).
-_has_ended() {
-	local _stat
-	read -r _stat 2>/dev/null <"/proc/$1/stat" || return 0
-	[[ ${_stat##*) } == [ZX]* ]]
-}
-
 # _is_alone PORT: nobody is connected to it any more, as far as the node knows.
 _is_alone() {
 	local _lines _line _hex
@@ -67,7 +60,7 @@ _krpcnode() {
 
 # _signal_node PORT SIGNAL
 _signal_node() {
-	kill -"$2" "${node_pid[$1]}" || _fail "no node at $1"
+	kill -"$2" "${node_pid[$1]}" 2>/dev/null || _fail "no node at $1: $(<"node.$1.log")"
 }
 
 # _kill_node PORT: and wait until it is gone, so that another can listen there.

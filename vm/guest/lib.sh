@@ -272,13 +272,22 @@ _umount() {
 	_within 60 umount "$@" "$MNT"
 }
 
-# _server_gone [DIR]: the server process has ended (a zombie has, too).
+# _has_ended PID: the process has let go of everything (a zombie has, too, once it is alone: its
+# other threads may still be about to end, and have its files open).
+_has_ended() {
+	local _stat
+	local -a _threads
+	read -r _stat 2>/dev/null <"/proc/$1/stat" || return 0
+	[[ ${_stat##*) } == [ZX]* ]] || return 1
+	_threads=("/proc/$1/task/"*)
+	((${#_threads[@]} <= 1))
+}
+
+# _server_gone [DIR]: the server process has ended.
 _server_gone() {
-	local _k _pid _conn _stat
+	local _k _pid _conn
 	_find_server "$@" || return 0
-	read -r _stat 2>/dev/null <"/proc/$_pid/stat" || return 0
-	_stat=${_stat##*) }
-	[[ $_stat == [ZX]* ]]
+	_has_ended "$_pid"
 }
 
 # _conn_gone [DIR]: the connection is no longer listed under fusectl.

@@ -131,7 +131,9 @@ static void end_aborted(bool direct, bool force)
 	half_begin(&h, direct, true);
 	if (force) {
 		err = umount2(h.s.c.mnt, MNT_FORCE);
-		say("unmount by force: %s", err_name(err ? errno : 0));
+		/* the application may have closed its file by then, or not */
+		if (err && errno != EBUSY)
+			die("unmount by force: %s", err_name(errno));
 		if (!err)
 			h.s.c.mounted = false;
 	} else {

@@ -271,6 +271,7 @@ void plain_look(struct link *l, uint64_t now);
 
 /* krpc_node.c: blocking, with a limit of krpc.timeout. A socket or a negative error number. */
 int node_connect(const struct place *p);
+void node_cut_in_the_end(int sock);
 int node_send(int sock, const void *data, size_t size);
 int node_recv(int sock, void *data, size_t size);
 /* Find out which files there are, and their sizes. 0 or exit status. */

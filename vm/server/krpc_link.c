@@ -127,7 +127,9 @@ static void *connect_main(void *arg)
 		krpc.framing->open(l->sock, l->file->export, &size, &read_only);
 	if (!error && size < l->file->column_size[l->column])
 		error = ESTALE;
-	if (error && l->sock >= 0)
+	if (!error)
+		node_cut_in_the_end(l->sock);
+	else if (l->sock >= 0)
 		close(l->sock);
 	loop_post(l->thread->loop, &l->connected, error);
 	return NULL;

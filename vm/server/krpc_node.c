@@ -13,16 +13,24 @@
 #include "krpc.h"
 #include "say.h"
 
-/* A connection that fails is cut off: nothing of an old message may come late. */
-static void set_options(int sock)
+/*
+ * From now on a connection that fails is cut off: nothing of an old message may come late. Not
+ * before there are messages: nbdkit (1.32) ends itself when a client is gone that it greets.
+ */
+void node_cut_in_the_end(int sock)
 {
 	struct linger cut = { .l_onoff = 1 };
+
+	setsockopt(sock, SOL_SOCKET, SO_LINGER, &cut, sizeof(cut));
+}
+
+static void set_options(int sock)
+{
 	struct timeval limit = {
 		.tv_sec = krpc.timeout / 1000, .tv_usec = krpc.timeout % 1000 * 1000,
 	};
 	int one = 1;
 
-	setsockopt(sock, SOL_SOCKET, SO_LINGER, &cut, sizeof(cut));
 	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 	/* also for connect() */
 	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
