@@ -110,8 +110,10 @@ static void submit_uring(struct link *l, struct message *m)
 	struct io_uring_sqe *sqe;
 	uint64_t address = (uintptr_t)&m->send;
 
+	/* that a node refuses says the result; why, matters when it has done so again */
 	m->recv.status = 0;
-	m->send.recv = (uintptr_t)&m->recv;
+	if (m->refusals)
+		m->send.recv = (uintptr_t)&m->recv;
 	m->done.done = uring_done;
 	sqe = loop_sqe(l->thread->loop, &m->done);
 	if (!sqe)

@@ -102,7 +102,8 @@ void link_submit(struct link *l, struct message *m)
 {
 	m->link = l;
 	m->cookie = ++l->cookie;
-	m->sent_at = now_usec();
+	/* the kernel has a clock of its own */
+	m->sent_at = l->endpoint >= 0 ? m->begun : now_usec();
 	m->next = NULL;
 	*l->last = m;
 	l->last = &m->next;

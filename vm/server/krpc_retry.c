@@ -42,10 +42,9 @@ static unsigned int candidates(const struct message *m)
 	return mask;
 }
 
-/* The best one there is now; NULL: none. */
-static struct link *choose(struct thread *t, const struct message *m)
+/* The best one there is now, of those in MASK; NULL: none. */
+static struct link *choose(struct thread *t, const struct message *m, unsigned int mask)
 {
-	unsigned int mask = candidates(m) & ~m->refused_by;
 	struct link *best = NULL;
 	uint64_t now = 0;
 
@@ -100,17 +99,19 @@ static void wait_a_while(struct message *m)
 void message_launch(struct message *m)
 {
 	struct thread *t = krpc_thread();
+	unsigned int mask;
 	struct link *l;
 
 	if (session_has_ended()) {
 		message_is_over(m, -ENOTCONN);
 		return;
 	}
-	if (!candidates(m)) {
+	mask = candidates(m);
+	if (!mask) {
 		message_is_over(m, -EIO);
 		return;
 	}
-	l = choose(t, m);
+	l = choose(t, m, mask & ~m->refused_by);
 	if (!l) {
 		wait_a_while(m);
 		return;
