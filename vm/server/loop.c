@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 #define _GNU_SOURCE
 #include <errno.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -57,6 +58,13 @@ static void on_event(struct awaited *a, int result)
 	__atomic_store_n(&l->paused, pause, __ATOMIC_RELEASE);
 	if (!pause && l->resumed)
 		l->resumed(l);
+}
+
+void loop_be_patient(void)
+{
+	struct sched_param none = { 0 };
+
+	sched_setscheduler(0, SCHED_BATCH, &none);
 }
 
 int loop_make(struct loop *l, unsigned int entries, unsigned int in_flight, const char **what)
@@ -126,25 +134,20 @@ void loop_each(void (*call)(struct loop *l, void *arg), void *arg)
 	pthread_mutex_unlock(&all_lock);
 }
 
-struct io_uring_sqe *loop_sqe(struct loop *l, struct awaited *a)
+struct io_uring_sqe *loop_sqe_when_full(struct loop *l)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&l->ring);
+	struct io_uring_sqe *sqe = NULL;
 	int rc = 0;
 
-	/* full: what is in there goes first */
+	/* what is in there goes first */
 	for (int tries = 0; !sqe && tries < 1000; tries++) {
 		rc = io_uring_submit(&l->ring);
 		if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY)
 			break;
 		sqe = io_uring_get_sqe(&l->ring);
 	}
-	if (!sqe) {
+	if (!sqe)
 		session_fail("no room in the submission queue", rc < 0 ? -rc : EBUSY);
-		return NULL;
-	}
-	/* what it held before is of no concern, in its second half neither */
-	sqe[0] = sqe[1] = (struct io_uring_sqe){ 0 };
-	sqe->user_data = (uintptr_t)a;
 	return sqe;
 }
 
@@ -168,7 +171,6 @@ bool loop_turn(struct loop *l, bool wait)
 	}
 	io_uring_for_each_cqe(&l->ring, head, cqe) {
 		struct awaited *a = (struct awaited *)(uintptr_t)cqe->user_data;
-
 
 		a->done(a, cqe->res);
 		n++;

@@ -53,8 +53,25 @@ struct loop {
 int loop_make(struct loop *l, unsigned int entries, unsigned int in_flight, const char **what);
 void loop_destroy(struct loop *l);
 
-/* An empty SQE, whatever is in the queue already; NULL after the session was ended for it. */
-struct io_uring_sqe *loop_sqe(struct loop *l, struct awaited *a);
+/*
+ * An empty SQE, whatever is in the queue already; NULL after the session was ended for it.
+ * Here, so that what the caller sets need not be cleared first: one for each request.
+ */
+struct io_uring_sqe *loop_sqe_when_full(struct loop *l);
+static inline struct io_uring_sqe *loop_sqe(struct loop *l, struct awaited *a)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&l->ring);
+
+	if (__builtin_expect(!sqe, false))
+		sqe = loop_sqe_when_full(l);
+	if (!sqe)
+		return NULL;
+	/* what it held before is of no concern, in its second half neither */
+	sqe[0] = sqe[1] = (struct io_uring_sqe){ 0 };
+	sqe->user_data = (uintptr_t)a;
+	return sqe;
+}
+
 /* Wait once until FD is ready for EVENTS (POLLIN, ...). */
 void loop_poll(struct loop *l, int fd, unsigned int events, struct awaited *a);
 /* Submit, wait for something if WAIT, call done() of all that has come. False: it is broken. */
@@ -64,6 +81,13 @@ bool loop_turn(struct loop *l, bool wait);
 void loop_post(struct loop *l, struct awaited *a, int result);
 /* Any thread: let it look around, for the end or a pause. */
 void loop_wake(struct loop *l);
+
+/*
+ * For a thread that serves requests by a loop: whoever has several is to make them all
+ * before the thread, woken by the first, takes its CPU. One after the other, each costs
+ * two switches. Who waits for its request gives the CPU away at once.
+ */
+void loop_be_patient(void);
 
 /* The loop of this thread, or NULL. */
 struct loop *loop_current(void);

@@ -396,6 +396,7 @@ static void *worker_main(void *arg)
 		serve_blocking(w);
 		return NULL;
 	}
+	loop_be_patient();
 	w->error = loop_make(&w->loop, 2 * session.opt->depth + 4, 0, &w->error_at);
 	sem_post(&w->started);
 	if (w->error)

@@ -587,6 +587,7 @@ static void *thread_main(void *arg)
 	bool on = true;
 
 	pin(t);
+	loop_be_patient();
 	t->error = prepare(t);
 	report(&all.prepared);
 	if (!may_go()) {
