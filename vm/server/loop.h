@@ -83,7 +83,7 @@ void loop_post(struct loop *l, struct awaited *a, int result);
 void loop_wake(struct loop *l);
 
 /*
- * For a thread that serves requests by a loop: whoever has several is to make them all
+ * For a thread that serves requests, by a loop or without: whoever has several is to make them all
  * before the thread, woken by the first, takes its CPU. One after the other, each costs
  * two switches. Who waits for its request gives the CPU away at once.
  */

@@ -392,11 +392,11 @@ static void *worker_main(void *arg)
 {
 	struct worker *w = arg;
 
+	loop_be_patient();
 	if (!session.backend->asynchronous) {
 		serve_blocking(w);
 		return NULL;
 	}
-	loop_be_patient();
 	w->error = loop_make(&w->loop, 2 * session.opt->depth + 4, 0, &w->error_at);
 	sem_post(&w->started);
 	if (w->error)
