@@ -136,6 +136,7 @@ struct chances {
 struct chances chances_of(int argc, char **argv, unsigned long want);
 
 extern const struct command adopt_commands[], send_commands[], reply_commands[],
-	answer_commands[], done_commands[], end_commands[], chance_commands[], fuzz_commands[];
+	answer_commands[], done_commands[], end_commands[], chance_commands[], fuzz_commands[],
+	rare_commands[];
 
 #endif
