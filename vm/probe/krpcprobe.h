@@ -23,6 +23,11 @@ enum {
 	ASK = 16,		/* length of a header that is sent to a node */
 };
 
+static inline const char *yes(bool b)
+{
+	return b ? "yes" : "no";
+}
+
 /* ------------------------------------------------------- mount and applications -- */
 
 struct stage {
@@ -47,6 +52,8 @@ bool right(size_t at, size_t len, uint64_t offset);	/* the file's data from offs
 /* parts: where in app, as "AT:LEN,AT:LEN"; direct: past the page cache */
 void app_read(struct stage *s, unsigned int i, const char *name, uint64_t offset, bool direct,
 	      const char *parts);
+/* With one application, that has looked: so it is known which way requests take */
+void stage_plain(struct stage *s);
 void app_end(struct stage *s, unsigned int i);	/* serves until it has its answer */
 void app_say(struct stage *s, unsigned int i, const char *what);	/* the same, told */
 struct req *next_read(struct stage *s);		/* answers all else */

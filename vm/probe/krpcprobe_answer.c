@@ -8,11 +8,6 @@
 
 static uint64_t next_xid = 1;
 
-static const char *yes(bool b)
-{
-	return b ? "yes" : "no";
-}
-
 /* ------------------------------------------------------------------- many requests -- */
 
 /*

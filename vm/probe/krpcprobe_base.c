@@ -160,6 +160,13 @@ void app_end(struct stage *s, unsigned int i)
 	client_serve(&s->cl[i], &s->c, "an application");
 }
 
+void stage_plain(struct stage *s)
+{
+	stage_open(s, 1, NULL);
+	client_do(&s->cl[0], do_stat, s->c.mnt, "f1", 0, 0);
+	app_end(s, 0);
+}
+
 void app_say(struct stage *s, unsigned int i, const char *what)
 {
 	app_end(s, i);

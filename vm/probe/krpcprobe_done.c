@@ -12,19 +12,6 @@
 #include <sys/wait.h>
 #include <time.h>
 
-static const char *yes(bool b)
-{
-	return b ? "yes" : "no";
-}
-
-/* A mount that has been looked at, so that it's known which way requests take */
-static void plain_stage(struct stage *s)
-{
-	stage_open(s, 1, NULL);
-	client_do(&s->cl[0], do_stat, s->c.mnt, "f1", 0, 0);
-	app_end(s, 0);
-}
-
 /* --------------------------------------------------------------------------- ioctl -- */
 
 struct receiver {
@@ -69,7 +56,7 @@ static int done_ioctl(int argc, char **argv)
 	pid_t pid;
 
 	(void)argc, (void)argv;
-	plain_stage(&s);
+	stage_plain(&s);
 	node_open(&n, &s.c, &full_framing, 0);
 	say("nothing sent: poll: %s", events_name(ep_poll(&n, POLLIN | POLLOUT, 0)));
 	say("RECV_MSG that does not block: %s", err_name(ep_recv(&n, &r)));
@@ -200,7 +187,7 @@ static int done_uring(int argc, char **argv)
 	int fds[1], res;
 
 	(void)argc, (void)argv;
-	plain_stage(&s);
+	stage_plain(&s);
 	node_open(&n, &s.c, &full_framing, 0);
 	ring_open(&u, 16, 0);
 	fill_pattern(want, sizeof(want), 0);
@@ -445,7 +432,7 @@ static int abort_sending(int argc, char **argv)
 	if (big == MAP_FAILED || !got || !want)
 		die("out of memory");
 	fill_pattern(want, BIG, 0);
-	plain_stage(&s);
+	stage_plain(&s);
 
 	begin_sending(&n, &s, big, got);
 	xid = node_take(&n);
@@ -662,7 +649,7 @@ static int abort_race(int argc, char **argv)
 	struct stage s;
 	struct node n;
 
-	plain_stage(&s);
+	stage_plain(&s);
 	node_open(&n, &s.c, &full_framing, 0);
 	rc.n = &n;
 	fill_pattern(rc.data, RACE_LEN, 0);

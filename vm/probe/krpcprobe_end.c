@@ -12,11 +12,6 @@ enum { LEN = 16 * PAGE, HALF = LEN / 2 };
 
 static uint8_t junk[LEN], data[LEN];
 
-static const char *yes(bool b)
-{
-	return b ? "yes" : "no";
-}
-
 static void show_gone(struct conn *c)
 {
 	uint64_t end = now_ms() + LIMIT * 1000;

@@ -18,19 +18,6 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-static const char *yes(bool b)
-{
-	return b ? "yes" : "no";
-}
-
-/* A mount that has been looked at, so that it's known which way requests take */
-static void plain_stage(struct stage *s)
-{
-	stage_open(s, 1, NULL);
-	client_do(&s->cl[0], do_stat, s->c.mnt, "f1", 0, 0);
-	app_end(s, 0);
-}
-
 /* --------------------------------------------------------------- long-lived messages -- */
 
 /* The node reads so many bytes, but does not look at them */
@@ -65,7 +52,7 @@ static int answer_late(int argc, char **argv)
 	(void)argc, (void)argv;
 	if (mem == MAP_FAILED)
 		die("out of memory");
-	plain_stage(&s);
+	stage_plain(&s);
 	node_open(&n, &s.c, &full_framing, 0);
 	if (ep_reg(&n, mem, LEN, &id))
 		die("cannot register memory");
@@ -103,7 +90,7 @@ static int node_urgent(int argc, char **argv)
 	struct node n;
 
 	(void)argc, (void)argv;
-	plain_stage(&s);
+	stage_plain(&s);
 	node_open(&n, &s.c, &full_framing, 0);
 	say("a message: %s", err_name(ep_send(&n, 1, &d, 0, 1)));
 	say("another: %s", err_name(ep_send(&n, 2, &d, 0, 1)));
@@ -207,7 +194,7 @@ static int many_endpoints(int argc, char **argv)
 	uint64_t end;
 
 	(void)argc, (void)argv;
-	plain_stage(&s);
+	stage_plain(&s);
 	if (setrlimit(RLIMIT_NOFILE, &rl))
 		die("setrlimit: %s", err_name(errno));
 	before = rescuers();
@@ -277,10 +264,22 @@ static void cmd_claim(struct ring *r, struct node *n, struct command_msg *c, uin
 	ring_submit(r);
 }
 
+/* What has been claimed once more is filled now, and is the answer */
+static void answered_again(struct stage *s, struct node *n, struct req *q, uint32_t len)
+{
+	struct pcs_krpczc_chunk ch = { .len = len };
+
+	node_data(n, node_take(n), 0, len);
+	end_say(n, "the same again");
+	say("reply: %s", err_name(try_chunks(q, &ch, 1)));
+	put_req(q);
+	app_say(s, 0, "read");
+	say("data right: %s", yes(right(0, len, 0)));
+}
+
 static int done_fault(int argc, char **argv)
 {
 	enum { LEN = 4 * PAGE };
-	struct pcs_krpczc_chunk ch = { .len = LEN };
 	uint64_t end = now_ms() + LIMIT * 1000;
 	struct pcs_krpc_recv got;
 	struct command_msg c;
@@ -302,12 +301,7 @@ static int done_fault(int argc, char **argv)
 	node_data(&n, node_take(&n), PAGE, LEN);
 	say("told to nowhere: %s", err_name(ring_wait_one(&u, &c, LIMIT * 1000)));
 	say("claimed again: %s", err_name(ep_send_zc(&n, 2, q, 0, LEN)));
-	node_data(&n, node_take(&n), 0, LEN);
-	end_say(&n, "the same again");
-	say("reply: %s", err_name(try_chunks(q, &ch, 1)));
-	put_req(q);
-	app_say(&s, 0, "read");
-	say("data right: %s", yes(right(0, LEN, 0)));
+	answered_again(&s, &n, q, LEN);
 
 	/* the task that is to be told does not come to it before it ends */
 	poison();
@@ -335,12 +329,7 @@ static int done_fault(int argc, char **argv)
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
 	say("claimed when nobody will: %s", err_name(ep_send_zc(&n, 4, q, 0, LEN)));
-	node_data(&n, node_take(&n), 0, LEN);
-	end_say(&n, "the same again");
-	say("reply: %s", err_name(try_chunks(q, &ch, 1)));
-	put_req(q);
-	app_say(&s, 0, "read");
-	say("data right: %s", yes(right(0, LEN, 0)));
+	answered_again(&s, &n, q, LEN);
 	close(fds[0]);
 	close(fds[1]);
 	ring_close(&u);
@@ -400,7 +389,7 @@ static int room_again(int argc, char **argv)
 	struct node n;
 	int epoll;
 
-	plain_stage(&s);
+	stage_plain(&s);
 	node_open(&n, &s.c, &full_framing, 0);
 	for (; open < FULL; open++)
 		if (ep_send(&n, xid++, NULL, 0, 0))
@@ -587,7 +576,7 @@ static int socket_back(int argc, char **argv)
 	ssize_t got;
 
 	(void)argc, (void)argv;
-	plain_stage(&s);
+	stage_plain(&s);
 
 	/* as it was */
 	tcp_pair(p);

@@ -37,11 +37,6 @@ static struct pcs_krpczc_chunk copied(const void *p, uint32_t offset, uint32_t l
 	return (struct pcs_krpczc_chunk){ .addr = (uintptr_t)p, .offset = offset, .len = len };
 }
 
-static const char *yes(bool b)
-{
-	return b ? "yes" : "no";
-}
-
 /* ------------------------------------------------------------- reply while claimed -- */
 
 static int reply_busy(int argc, char **argv)
