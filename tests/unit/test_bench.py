@@ -4,17 +4,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
+from fakebench import FakePlace, figure, fsload
 
-from harness.bench import export, krpc, measure, native, plot, profile, record, rows, server, table
+from harness.bench import measure, native, profile, rows, server
 from harness.bench.figures import Figure, State, rows_of, spread_of
 from harness.bench.measure import Campaign, Said, Subject, UnmeasuredError
-from harness.bench.proof import judge, judge_payload
+from harness.bench.proof import judge
 from harness.bench.rows import Goal, Measure, Side
 from harness.errors import UsageError
 
@@ -30,10 +29,6 @@ evidence waits_dev 1 2
 evidence waits_ring 1 5000
 load 0
 """
-
-
-def fsload(kind: str, ops: int, ns: int) -> str:
-    return f'{kind} size=4096 depth=1 jobs=1 direct=1 ops={ops} ns={ns} verified=4096\n'
 
 
 def fio(**changes: Any) -> str:
@@ -228,10 +223,6 @@ def test_proof(side: Side, evidence: dict[str, tuple[int, int]], wrong: str) -> 
 # --- statistics ------------------------------------------------------------------------------------
 
 
-def figure(row: rows.Workload, side: Side, *values: float, subject: str = 'a', **more: Any) -> Figure:
-    return Figure(row, side, subject, values, **more)
-
-
 def test_spread() -> None:
     assert spread_of([10.0, 11.0, 9.0]) == pytest.approx(0.2)
     assert spread_of([10.0]) is None
@@ -300,33 +291,6 @@ def test_a_row_that_was_interrupted() -> None:
 # --- a campaign ------------------------------------------------------------------------------------
 
 
-class FakePlace:
-    """Answers each run with the next of its values."""
-
-    work = '/w'
-    in_guest = True
-
-    def __init__(self, ring: bool = True, broken: Side | None = None, krpc: bool = True) -> None:
-        self.runs: list[str] = []
-        self._ring, self._broken, self._krpc = ring, broken, krpc
-
-    def has_ring(self) -> bool:
-        return self._ring
-
-    def has_krpc(self) -> bool:
-        return self._krpc
-
-    def run(self, words: Sequence[str]) -> Said:
-        side = Side.RING if 'ring' in words else Side.NOSPLICE if '--no-splice' in words else Side.DEV
-        self.runs.append(side)
-        if side is self._broken:
-            return Said('', 'trouble: it died\n', 1)
-        carried = 'ring' if side is Side.RING else 'dev'
-        other = 'dev' if side is Side.RING else 'ring'
-        text = f'evidence kernel_{carried} 0 9000\nevidence kernel_{other} 0 0\nload 0\n'
-        return Said(text + fsload('randread', 4000, 40_000_000), '', 0)
-
-
 def campaign(tmp_path: Path, place: FakePlace) -> list[Figure]:
     subject = Subject('a', None, server.parse('mirrorfs', tmp_path))
     told: list[Figure] = []
@@ -390,221 +354,3 @@ def test_mounts_of_a_native_run() -> None:
 32 22 0:42 / /r/nativeness rw - tmpfs t rw
 """
     assert native.mounts_below(Path('/r/native'), mountinfo) == ['/r/native', '/r/native/bench/mnt']
-
-
-# --- an exported image -----------------------------------------------------------------------------
-
-EXPORT = {row.name: row for row in rows.EXPORTS}
-
-
-def test_exports_cover_all_cells() -> None:
-    assert len(EXPORT) == 24
-    assert set(EXPORT['mix-direct-1x64'].sides) == {Side.RING, Side.DEV, Side.QSD, Side.NBDFUSE}
-    for row in rows.EXPORTS:
-        goals = dict(row.against)
-        assert (goals[Side.DEV] is not None) == row.name.endswith('x64')
-        assert [goal.limit for side, goal in row.against if goal and side.is_peer] == [1.5, 2.0]
-    assert len({row.definition for row in rows.EXPORTS}) == 24
-
-
-def test_exported_rows_stand_beside_each_other() -> None:
-    row = EXPORT['mix-direct-1x64']
-    figures = [figure(row, Side.RING, 100, 120), figure(row, Side.DEV, 70, 70), figure(row, Side.QSD, 50, 60)]
-    made = rows_of(figures, False)
-    assert [(found.b_what, found.met) for found in made] == [
-        ('device', False), ('qemu-storage-daemon', True), ('nbdfuse', None)
-    ]  # fmt: skip
-    assert made[2].state is State.NOTRUN
-
-
-def test_exported_commands() -> None:
-    words = export.command(Side.RING, '/w')
-    assert words[0] == 'blockfs'
-    assert '--image=/w/src/image' in words
-    assert words[-1] == '/w/mnt'
-    assert 'filename=/w/src/image' in ' '.join(export.command(Side.QSD, '/w'))
-    assert export.command(Side.NBDFUSE, '/w')[:2] == ['nbdfuse', '/w/mnt']
-
-
-def test_proof_of_a_peer() -> None:
-    assert judge(Side.QSD, {'waits_ring': (0, 0), 'waits_dev': (0, 0)}, 100, False).shown == 'has no other way'
-    # what the kernel's cache answers makes no request
-    assert not judge(Side.QSD, {'kernel_dev': (0, 5), 'kernel_ring': (0, 0)}, 100, False).wrong
-    assert judge(Side.NBDFUSE, {'kernel_dev': (0, 0), 'kernel_ring': (0, 9)}, 100, False).wrong
-    assert judge(Side.DEV, {'kernel_dev': (0, 5), 'kernel_ring': (0, 0)}, 100, False).wrong
-
-
-def test_readme_takes_the_table(tmp_path: Path) -> None:
-    row = EXPORT['read-direct-4x64']
-    figures = [figure(row, side, *values) for side, values in (
-        (Side.RING, (200, 220)), (Side.DEV, (150, 150)), (Side.QSD, (100, 100)), (Side.NBDFUSE, (50, 50)))]  # fmt: skip
-    table = {
-        'rows': [record.row_dict(found) for found in rows_of(figures, False)],
-        'figures': [record.figure_dict(found) for found in figures],
-        'subjects': {'a': {'kernel': {'release': '6.12'}}},
-        'identity': {'accelerator': 'tcg', 'guest_cpus': 2, 'host_kernel': 'x'},
-        'notes': ['the machine was busy'],
-    }
-    text = export.markdown(table)
-    assert (
-        '| random read, direct, 4 jobs, QD64 | 210 | 150 | 100 | 50 | **1.40 ± 0.07** | 2.10 ± 0.10 | 4.20 ± 0.20 |'
-        in text
-    )
-    readme = tmp_path / 'README.md'
-    readme.write_text('before\n<!-- bench:export -->\nformer\n<!-- /bench:export -->\nafter\n', encoding='utf-8')
-    assert not export.update_readme(tmp_path, tmp_path, table)
-    (tmp_path / 'bench.png').write_bytes(b'png')
-    assert export.update_readme(tmp_path, tmp_path, table)
-    changed = readme.read_text(encoding='utf-8')
-    assert text in changed and 'former' not in changed and changed.endswith('after\n')
-    assert 'Note of that run: the machine was busy.' in changed
-    assert (tmp_path / export.PICTURE).read_bytes() == b'png'
-
-
-# --- files on a storage node -----------------------------------------------------------------------
-
-KRPC = {row.key: row for row in rows.select(['krpc'])}
-
-
-def sent(placed: int = 0, copied: int = 0, plain: int = 0) -> dict[str, tuple[int, int]]:
-    return {
-        'krpc_bytes_placed': (0, placed),
-        'krpc_bytes_copied': (0, copied),
-        'plain_bytes_received': (0, plain),
-    }
-
-
-def test_rows_of_krpc() -> None:
-    names = ['read-1m', 'read-128k', 'randread-4k', 'randread-4k-qd32']
-    assert list(KRPC) == [
-        *(f'cost/krpc-{name}{way}' for way in ('', '-dev') for name in names), *(f'krpc/{name}' for name in names),
-    ]  # fmt: skip
-    for row in KRPC.values():
-        assert set(row.sides) == {Side.ZC, Side.UMEM, Side.SOCKET}
-        assert f'--size={row.payload}' in row.words
-        # the ordinary server is what there is a goal for
-        assert dict(row.against)[Side.UMEM] is None
-        assert {row.over_ring(side) for side in row.sides} == {not row.name.endswith('-dev')}
-
-
-@pytest.mark.parametrize(
-    ('name', 'goal'),
-    [
-        ('krpc/read-1m', 'ratio ≥ 2'),
-        ('krpc/read-128k', None),
-        ('krpc/randread-4k', 'ratio ≥ 1.2'),
-        ('cost/krpc-read-1m', 'ratio ≤ 0.5'),
-        ('cost/krpc-read-128k-dev', 'ratio ≤ 0.5'),
-        ('cost/krpc-randread-4k', 'ratio ≤ 0.833'),
-    ],
-)
-def test_goals_of_krpc(name: str, goal: str | None) -> None:
-    found = dict(KRPC[name].against)[Side.SOCKET]
-    assert (found.text if found else None) == goal
-
-
-@pytest.mark.parametrize(
-    ('name', 'side', 'words'),
-    [
-        ('cost/krpc-read-1m', Side.ZC, ['--transport=uring', '--require-ring', '--krpc=zc']),
-        ('cost/krpc-read-1m', Side.UMEM, ['--transport=uring', '--require-ring', '--krpc=umem']),
-        ('krpc/randread-4k', Side.SOCKET, ['--transport=uring', '--require-ring', '--krpc=off']),
-        ('cost/krpc-read-1m-dev', Side.ZC, ['--transport=dev', '--krpc=zc']),
-    ],
-)
-def test_commands_of_krpc(tmp_path: Path, name: str, side: Side, words: list[str]) -> None:
-    row = KRPC[name]
-    made = krpc.command(row, side, '/w')
-    assert [word for word in made if word.startswith(('--transport', '--require', '--krpc'))] == words
-    # the same server in all else, whatever receives
-    assert [word for word in made if word not in words] == [
-        word for word in krpc.command(KRPC['krpc/read-1m'], Side.SOCKET, '/w')
-        if not word.startswith(('--transport', '--require', '--krpc'))
-    ]  # fmt: skip
-    whole = measure.words_of(row, side, server.parse('mirrorfs', tmp_path), FakePlace(), 'run-bench')
-    assert whole[:3] == ['run-bench', '--transport', 'dev' if '--transport=dev' in words else 'ring']
-    assert whole[whole.index('--node') + 1] == str(krpc.PORT)
-    assert f'127.0.0.1:{krpc.PORT}' in whole
-    assert whole[-1] == '/w/mnt/data'
-
-
-@pytest.mark.parametrize(
-    ('side', 'evidence', 'wrong'),
-    [
-        (Side.ZC, sent(placed=4096), ''),
-        (Side.ZC, sent(placed=4095), '4095 bytes were placed in pages of reads, at least 4096 were read'),
-        (Side.ZC, sent(placed=4096, copied=1), "1 bytes were received into the server's memory"),
-        (Side.ZC, sent(placed=4096, plain=1), '1 bytes were read from the socket'),
-        (Side.ZC, {}, 'nobody counts the bytes placed'),
-        (Side.UMEM, sent(copied=4096), ''),
-        (Side.UMEM, sent(placed=4096), '4096 bytes were placed in pages of reads'),
-        (Side.SOCKET, sent(plain=4096), ''),
-        (Side.SOCKET, sent(placed=4096, plain=4096), '4096 bytes were placed in pages of reads'),
-    ],
-)
-def test_proof_of_payload(side: Side, evidence: dict[str, tuple[int, int]], wrong: str) -> None:
-    proof = judge_payload(side, evidence, 4096)
-    assert wrong in proof.wrong
-    assert bool(proof.wrong) is bool(wrong)
-    assert bool(proof.shown) is not bool(proof.wrong)
-
-
-def krpc_said(ns: int, **bytes_sent: int) -> Said:
-    text = 'evidence kernel_dev 3 4\nevidence kernel_ring 10 511\n'
-    text += ''.join(f'evidence {name} {a} {b}\n' for name, (a, b) in sent(**bytes_sent).items())
-    return Said(text + 'load 0\n' + fsload('read', 400, ns), '', 0)
-
-
-def test_a_reading_of_krpc() -> None:
-    whole = 400 << 20
-    reading = measure.read(KRPC['krpc/read-1m'], Side.ZC, krpc_said(2_000_000_000, placed=whole))
-    assert reading.value == pytest.approx(whole / 2e6)
-    assert 'kernel: 501 requests' in reading.proof
-    assert f'{whole} bytes placed in pages of reads, none otherwise' in reading.proof
-    cost = measure.read(KRPC['cost/krpc-read-1m'], Side.SOCKET, krpc_said(400_000_000, plain=whole))
-    assert cost.value == pytest.approx(1000)
-    with pytest.raises(UnmeasuredError, match='the data went another way'):
-        measure.read(KRPC['krpc/read-1m'], Side.ZC, krpc_said(2_000_000_000, copied=whole))
-    # what came over the ring says nothing of a row that is about the device
-    with pytest.raises(UnmeasuredError, match='1 requests over the device'):
-        measure.read(KRPC['cost/krpc-read-1m-dev'], Side.ZC, krpc_said(2_000_000_000, placed=whole))
-
-
-@pytest.mark.parametrize(
-    ('name', 'place', 'missing'),
-    [
-        ('krpc/read-1m', FakePlace(krpc=False), {Side.ZC: measure.NO_KRPC, Side.UMEM: measure.NO_KRPC}),
-        ('krpc/read-1m', FakePlace(ring=False), dict.fromkeys((Side.ZC, Side.UMEM, Side.SOCKET), measure.NO_RING)),
-        ('cost/krpc-read-1m-dev', FakePlace(ring=False), {}),
-    ],
-)
-def test_what_a_kernel_lacks(name: str, place: FakePlace, missing: dict[Side, str]) -> None:
-    row = KRPC[name]
-    found = {side: measure.lacking(row, side, place) for side in row.sides}
-    assert {side: reason for side, reason in found.items() if reason} == missing
-
-
-def test_krpc_stands_beside_both_others(tmp_path: Path) -> None:
-    row = KRPC['krpc/read-1m']
-    figures = [figure(row, Side.UMEM, 160, 190), figure(row, Side.SOCKET, 100, 110), figure(row, Side.ZC, 200, 209)]
-    made = rows_of(figures, False)
-    assert [(found.a_what, found.b_what, found.met) for found in made] == [
-        ('krpc zero-copy', 'krpc into memory', None), ('krpc zero-copy', 'ordinary server', False),
-    ]  # fmt: skip
-    assert made[1].ratio == pytest.approx((2 + 1.9) / 2)
-    whole = {
-        'rows': [record.row_dict(found) for found in made],
-        'figures': [record.figure_dict(found) for found in figures],
-        'subjects': {'a': {'kernel': dict.fromkeys(('release', 'build_id', 'variant')), 'server': {'program': 'x'}}},
-        'identity': {'accelerator': 'tcg', 'guest_cpus': 2, 'cpu': 'x', 'host_kernel': '6.12'},
-        'notes': [],
-        'problem': '',
-    }
-    # nothing of it is an exported image's
-    assert export.markdown(whole) == ''
-    console = Console(width=160, record=True)
-    table.render(whole, tmp_path, console)
-    text = console.export_text()
-    assert 'ordinary server' in text and '105 MB/s' in text and '0 of 1 goals met' in text
-    assert [path.name for path in plot.draw(whole, tmp_path)] == ['bench.png', 'bench.svg']
-    assert 'krpc zero-copy / others' in (tmp_path / 'bench.svg').read_text(encoding='utf-8')
