@@ -68,8 +68,12 @@ class BootError(VerdictError):
     kernel_ran: bool = False
 
 
-class GuestKilledError(LabError):
-    """Somebody killed the guest's QEMU; that says nothing of the kernel, and little of the lab."""
+class GuestUnfitError(LabError):
+    """This guest is of no use, by chance: it says nothing of the kernel, and the next may be better."""
+
+
+class GuestKilledError(GuestUnfitError):
+    """Somebody killed the guest's QEMU."""
 
 
 def _boot_error(machine: Machine, what: str) -> BootError:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.boot import Booted, GuestKilledError, boot
+from harness.boot import Booted, GuestUnfitError, boot
 from harness.console import Event, Kind
 from harness.errors import HarnessError, LabError
 from harness.guest import Guest, GuestLostError
@@ -152,7 +152,7 @@ class CanaryRun:
                     self._reboot_and_panic()
                     break
                 except HarnessError as error:
-                    if self._given_up or not left or not self._was_killed(error):
+                    if self._given_up or not left or not self._was_chance(error):
                         raise
                     log.warning('canaries: %s; they are run again', error.what)
                     self._done.clear()
@@ -167,9 +167,9 @@ class CanaryRun:
                 machine.stop()
             self.seconds = time.monotonic() - started
 
-    def _was_killed(self, error: HarnessError) -> bool:
-        """Whether somebody else killed the guest that was in use."""
-        if isinstance(error, GuestKilledError):
+    def _was_chance(self, error: HarnessError) -> bool:
+        """Whether somebody else killed the guest that was in use, or it never was of use."""
+        if isinstance(error, GuestUnfitError):
             return True
         machine = self._machines[-1] if self._machines else None
         return machine is not None and machine.wait(lambda: bool(machine.killed), KILLED_LIMIT)
@@ -188,12 +188,12 @@ class CanaryRun:
 
     def _in_one_guest(self) -> None:
         guest = Guest(self._boot('canaries'))
-        guest.attest()
         modules = self._plan.kernel.modules
         sources = [(path, path.name) for path in modules]
         if REPLAY.is_dir():
             sources.append((REPLAY, 'replay'))
         guest.put_tree(sources, '/lab/canary')
+        guest.attest()
         loaded = bool(modules) and guest.run('/lab/bin/busybox insmod /lab/canary/canary.ko', 30 * self._factor)
         if loaded and loaded.status != 0:
             raise LabError('the canary module cannot be loaded', loaded.stderr.decode('utf-8', 'replace'))

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import paramiko
 
-from harness.boot import Booted
+from harness.boot import Booted, GuestUnfitError
 from harness.errors import LabError
 from harness.image import KernelImage
 from harness.machine import Machine
@@ -33,6 +33,9 @@ _UNSEEN = 66  # our own exit status: the guest does not see the host's file
 MAX_STDOUT = 64 << 20
 MAX_STDERR = 1 << 20
 CONNECT_LIMIT = 20.0  # seconds at unit speed for the ssh handshake
+# By how much a guest's clock may be off, and the unit in which /proc/uptime counts (seconds).
+CLOCK_RATIO = 1.1
+CLOCK_UNIT = 0.01
 
 
 class GuestLostError(LabError):
@@ -51,6 +54,15 @@ class Output:
     @property
     def timed_out(self) -> bool:
         return self.status is None
+
+
+@dataclass(frozen=True)
+class ClockReading:
+    """What the guest's clock showed, and the host's before and after it was asked; seconds."""
+
+    before: float
+    guest: float
+    after: float
 
 
 class Running:
@@ -97,6 +109,7 @@ class Guest:
     def __init__(self, booted: Booted) -> None:
         self.booted = booted
         self._transport = self._connect()
+        self._first_reading = self._read_clock()
 
     @property
     def machine(self) -> Machine:
@@ -155,17 +168,27 @@ class Guest:
         return len(data)
 
     def attest(self) -> None:
-        """The guest runs the kernel that was built, or no result of it counts."""
+        """No result counts unless this is the kernel that was built, with a clock like the host's.
+
+        The clock is compared over the time since the guest was connected to.
+        """
         raw = self.run('uname -r; cat /sys/kernel/notes', 20 * self.booted.spec.factor)
         if raw.status != 0:
             raise LabError('the guest cannot say which kernel it runs', raw.stderr.decode('utf-8', 'replace'))
         release, _, notes = raw.stdout.partition(b'\n')
         compare_identity(self.booted.spec.kernel, release.decode('utf-8', 'replace'), build_id(notes))
+        if not self.booted.spec.count_instructions:
+            compare_clocks(self._first_reading, self._read_clock())
 
     def close(self) -> None:
         """End the guest."""
         self._transport.close()
         self.machine.stop()
+
+    def _read_clock(self) -> ClockReading:
+        before = time.monotonic()
+        words = self.ask('read uptime idle </proc/uptime; echo $uptime').split()
+        return ClockReading(before, float(words[0]), time.monotonic())
 
     def _connect(self) -> paramiko.Transport:
         limit = CONNECT_LIMIT * self.booted.spec.factor
@@ -205,6 +228,22 @@ def compare_identity(kernel: KernelImage, release: str, build: str) -> None:
         wrong.append(f'series: {kernel.series_digest[:12]} is not in the release {release}')
     if wrong:
         raise LabError('the guest runs another kernel than the one that was built', '\n'.join(wrong))
+
+
+def compare_clocks(first: ClockReading, second: ClockReading) -> None:
+    """Raise when a second of the guest's clock is none of the host's.
+
+    A kernel that is kept waiting by a busy host while it measures the frequency of its CPU's
+    counter takes it for slower than it is: the clock runs several times too fast from then on,
+    and no limit and no pause in that guest means what it says.
+    """
+    passed = second.guest - first.guest
+    least, most = second.before - first.after, second.after - first.before
+    if not least / CLOCK_RATIO - CLOCK_UNIT <= passed <= most * CLOCK_RATIO + CLOCK_UNIT:
+        raise GuestUnfitError(
+            f"the guest's clock is wrong: it counted {passed:.2f} s in {least:.2f} to {most:.2f} s",
+            'the kernel measured the frequency of its clock wrongly while it booted, as it may on a busy host',
+        )
 
 
 def build_id(notes: bytes) -> str:

@@ -7,7 +7,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from harness import coverage, speed
-from harness.boot import Accelerator, Booted, GuestKilledError, GuestSpec, boot
+from harness.boot import Accelerator, Booted, GuestKilledError, GuestSpec, GuestUnfitError, boot
 from harness.cache import Cache
 from harness.clock import StageClock
 from harness.console import Event, Kind
@@ -132,11 +132,11 @@ class GuestKeeper:
         return tuple(mine)
 
     def _survivor(self) -> Guest:
-        """A fresh guest; another one if somebody kills it before it is ready."""
+        """A fresh guest; another one if it is killed before it is ready, or its clock is wrong."""
         for _ in range(TRIES - 1):
             try:
                 return self._fresh()
-            except GuestKilledError as error:
+            except GuestUnfitError as error:
                 log.warning('%s; another one is booted', error.what)
         return self._fresh()
 

@@ -61,8 +61,8 @@ def build_bundle(lab: Lab, checks: Path | None = None) -> Bundle:
 
 def mount(guest: Guest, bundle: Bundle, factor: float) -> None:
     """Copy the bundle and run its set-up; no result counts before the guest is attested."""
-    guest.attest()
     guest.put_tree(bundle.sources, LAB_DIR)
+    guest.attest()
     hung = max(1, math.ceil(HUNG_TASK * factor))
     setup = ' && '.join(f'{LAB_DIR}/{name}' for name in bundle.setup)
     script = f'f=/proc/sys/kernel/hung_task_timeout_secs; [ ! -e $f ] || echo {hung} >$f; {setup}'

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fakeguest import FakeKeeper
 
-from harness.boot import GuestKilledError
+from harness.boot import GuestKilledError, GuestUnfitError
 from harness.canary import Canary, CanaryRun
 from harness.console import Kind
 from harness.errors import LabError
@@ -47,7 +47,14 @@ def canaries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *ends: Exception |
     return run, tries
 
 
-@pytest.mark.parametrize('end', [GuestKilledError('killed while it booted'), GuestLostError('the guest is gone')])
+@pytest.mark.parametrize(
+    'end',
+    [
+        GuestKilledError('killed while it booted'),
+        GuestUnfitError("the guest's clock is wrong"),
+        GuestLostError('the guest is gone'),
+    ],
+)
 def test_a_killed_guest_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: Exception) -> None:
     run, tries = canaries(tmp_path, monkeypatch, end, end, None)
     run.finish()

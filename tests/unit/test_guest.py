@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from harness.boot import GuestUnfitError
 from harness.errors import LabError
-from harness.guest import build_id, compare_identity
+from harness.guest import ClockReading, build_id, compare_clocks, compare_identity
 from harness.image import KernelImage
 
 DIGEST = '0123456789abcdef' * 4
@@ -57,3 +58,14 @@ def test_another_kernel(release: str, build: str, what: str) -> None:
     with pytest.raises(LabError) as caught:
         compare_identity(kernel(), release, build)
     assert what in caught.value.detail
+
+
+@pytest.mark.parametrize('passed', [1.0, 1.2, 1.4])
+def test_a_clock_that_may_be_right(passed: float) -> None:
+    compare_clocks(ClockReading(100.0, 7.0, 100.2), ClockReading(101.2, 7.0 + passed, 101.4))
+
+
+@pytest.mark.parametrize('passed', [0.0, 0.5, 3.0, 25.0])
+def test_a_clock_that_is_wrong(passed: float) -> None:
+    with pytest.raises(GuestUnfitError, match=rf'counted {passed:.2f} s in 1.00 to 1.40 s'):
+        compare_clocks(ClockReading(100.0, 7.0, 100.2), ClockReading(101.2, 7.0 + passed, 101.4))
