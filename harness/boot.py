@@ -73,7 +73,7 @@ class GuestUnfitError(LabError):
 
 
 class GuestKilledError(GuestUnfitError):
-    """Somebody killed the guest's QEMU."""
+    """Somebody killed the guest's QEMU, or that crashed."""
 
 
 def _boot_error(machine: Machine, what: str) -> BootError:

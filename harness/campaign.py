@@ -168,7 +168,7 @@ class Campaign:
                 break
             attempts.append({'reason': result.killed, 'guest': result.guest, 'seconds': result.seconds})
             if len(attempts) == TRIES:
-                reason = f'{LAB}its guest was killed from outside {TRIES} times: {result.killed}'
+                reason = f'{LAB}its guest was killed {TRIES} times: {result.killed}'
                 result = replace(result, reason=reason)
                 break
             log.warning('%s[%s]: %s; it is run again in a fresh guest', check.name, section, result.killed)

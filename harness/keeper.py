@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 MEMORY_MB = {'': 1024, 'kasan': 2048, 'kcsan': 2048, 'kmemleak': 1536}
 KILLED_LIMIT = 2.0  # seconds from the end of the connection to that of QEMU
 MAX_STRAYS = 200  # kept of a run; one is enough to fail it
-TRIES = 3  # of a guest, and of a check, that somebody kills from outside
+TRIES = 3  # of a guest, and of a check, that something but the kernel ends
 
 
 def memory_for(variant: str) -> int:

@@ -37,8 +37,7 @@ KEPT_TAIL = 32 << 10  # bytes at the console's end, which a log that was cut end
 MAX_EVENTS = 2000
 MAX_TRACES = 8 << 20  # characters of all events' traces; later events come without
 REAP_LIMIT = 2.0  # seconds from the console's end to that of virtme-run
-# What QEMU does not send itself: the OOM killer, a time limit of the CI, a person. Its own bugs
-# end with SIGABRT or SIGSEGV, and those a guest can provoke.
+# What QEMU does not send itself: the OOM killer, a time limit of the CI, a person.
 FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 _PR_SET_PDEATHSIG = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -235,8 +234,11 @@ class Machine:
             self.killed = f'QEMU was told to end: {shutdown.reason}'
         elif shutdown is None and number in FROM_OUTSIDE:
             self.killed = f'QEMU was killed: {_signal_name(number)}'
+        elif shutdown is None and number:
+            # A bug of its own, SIGABRT or SIGSEGV. It may be a guest that provokes it, but then it does so again.
+            self.killed = f'QEMU crashed: {_signal_name(number)}'
         if self.killed:
-            return Kind.GONE, f'{self.killed}, from outside of the guest'
+            return Kind.GONE, self.killed
         if any(event.kind is Kind.PANIC for event in self.events) or Kind.PANIC in self.parser.open_kinds:
             return None, ''
         if shutdown is not None and shutdown.reason in ('guest-reset', 'subsystem-reset'):
@@ -245,7 +247,7 @@ class Machine:
             return Kind.GONE, 'the guest switched itself off'
         if shutdown is not None:
             return Kind.GONE, f'QEMU ended ({shutdown.reason})'
-        return Kind.GONE, f'QEMU crashed: {_signal_name(number)}' if number else 'QEMU ended without a word'
+        return Kind.GONE, 'QEMU ended without a word'
 
     def _write(self, data: bytes) -> None:
         """To the log, as long as that is not too long."""

@@ -65,7 +65,7 @@ class CheckResult:
     counters: dict[str, int | None] = field(default_factory=dict)
     guest: str = ''  # name of the guest, for its console log
     forensics: str = ''  # what was collected from a hang
-    killed: str = ''  # by what its guest was killed from outside: no verdict, it is to be run again
+    killed: str = ''  # by what but itself its guest was ended: no verdict, it is to be run again
     known: str = ''  # why its failure does not count (known.py)
 
     @property
@@ -125,7 +125,7 @@ class Evidence:
     seconds: float = 0.0
     timed_out: bool = False
     lost: str = ''  # why the guest is gone; empty when it is not
-    killed: str = ''  # by what, if from outside
+    killed: str = ''  # by what, if not by itself
     events: tuple[Event, ...] = ()
     guest: str = ''
     forensics: str = ''
