@@ -25,7 +25,7 @@ enum {
 	ASKED = 16,
 	REFUSED = 256,		/* errnos counted */
 	ROUND = 20000,		/* messages of one mount */
-	LIMIT_ROUND = 120,	/* seconds for it */
+	LIMIT_ROUND = 10 * LIMIT, /* seconds for it */
 };
 
 static uint64_t seed;
