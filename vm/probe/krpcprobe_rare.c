@@ -330,7 +330,7 @@ static int done_fault(int argc, char **argv)
 	waitpid(pid, NULL, 0);
 	/* a worker of the kernel takes down the ring of a process that is gone */
 	end = now_ms() + LIMIT * 1000;
-	while ((err = ep_send_zc(&n, 4, q, 0, LEN)) == -EEXIST && now_ms() < end)
+	while ((err = ep_send_zc(&n, 4, q, 0, LEN)) == EEXIST && now_ms() < end)
 		nap_ms(1);
 	say("claimed when nobody will: %s", err_name(err));
 	answered_again(&s, &n, q, LEN);
