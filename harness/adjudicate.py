@@ -26,12 +26,12 @@ from harness.campaign import Campaign, CampaignOptions
 from harness.check import Check, parse
 from harness.config import request_of as config_request
 from harness.errors import EXIT_PASS, EXIT_VERDICT, UsageError, VerdictError
-from harness.formats.summary import is_bad
+from harness.formats.summary import state
 from harness.kernel import KernelRequest
 from harness.lab import Lab
 from harness.runfolder import RunFolder
 from harness.source import SourceRequest
-from harness.verdict import Verdict
+from harness.verdict import State, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ def of_run(
     lab: Lab, table: dict[str, Any], folder: Path, baseline: KernelRequest, minutes: float, tree: Path | None = None
 ) -> list[Finding]:
     """Adjudicate a run's failures; what is found goes into its results.json."""
-    failing = [(check['name'], check['section']) for check in table['checks'] if is_bad(check)]
+    failing = [(check['name'], check['section']) for check in table['checks'] if state(check) is State.BAD]
     if not failing:
         raise UsageError(f'{folder}: nothing fails there')
     image = table['kernel']['image']

@@ -17,13 +17,12 @@ from pathlib import Path
 
 from harness import series, source
 from harness.errors import UsageError, VerdictError
+from harness.formats.summary import state
 from harness.lab import Lab
 from harness.subrun import run_checks
-from harness.verdict import Verdict
+from harness.verdict import State
 
 log = logging.getLogger(__name__)
-
-CAUGHT = (Verdict.FAIL, Verdict.CRASH, Verdict.HANG)
 
 
 @dataclass(frozen=True)
@@ -52,8 +51,8 @@ def _parse(path: Path) -> Breakage:
     return Breakage(path.stem, path, subject[1], checks)
 
 
-def try_one(lab: Lab, whole: series.PatchSeries, breakage: Breakage, words: list[str]) -> dict[str, str]:
-    """Verdicts by check on the kernel broken in this way."""
+def try_one(lab: Lab, whole: series.PatchSeries, breakage: Breakage, words: list[str]) -> dict[str, tuple[str, State]]:
+    """What came of each of its checks on the kernel broken in this way: verdict, and what that means."""
     with tempfile.TemporaryDirectory(prefix='fuse-lab-breakage-') as temporary:
         folder = Path(temporary)
         for patch in (*(patch.path for patch in whole.patches), breakage.path):
@@ -61,7 +60,7 @@ def try_one(lab: Lab, whole: series.PatchSeries, breakage: Breakage, words: list
         (folder / 'series').write_text('\n'.join((*whole.names, breakage.path.name)) + '\n', encoding='utf-8')
         named = [word for name in breakage.checks for word in ('--check', name)]
         _, table = run_checks(lab, ['--series', str(folder), '--section', 'uring', *words, *named], 'breakages')
-    return {check['name']: check['verdict'] for check in table['checks']}
+    return {check['name']: (check['verdict'], state(check)) for check in table['checks']}
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -87,11 +86,12 @@ def _command(args: argparse.Namespace, lab: Lab) -> str:
     missed: list[str] = []
     for breakage in load(lab.root / 'tests' / 'breakages', args.names):
         log.info('%s: %s', breakage.name, breakage.what)
-        verdicts = try_one(lab, whole, breakage, words)
-        said = ', '.join(f'{name} {verdicts.get(name, "did not run")}' for name in breakage.checks)
+        found = try_one(lab, whole, breakage, words)
+        said = ', '.join(f'{name} {found[name][0] if name in found else "did not run"}' for name in breakage.checks)
         log.info('    %s', said)
         lines.append(f'{breakage.name}: {said}')
-        missed += [f'{breakage.name} by {name}' for name in breakage.checks if verdicts.get(name) not in CAUGHT]
+        caught = {name for name, (_, its_state) in found.items() if its_state is State.BAD}
+        missed += [f'{breakage.name} by {name}' for name in breakage.checks if name not in caught]
     if missed and not lab.dry_run:
         raise VerdictError(f'not caught: {", ".join(missed)}', detail='\n'.join(lines))
     return '\n'.join(lines)

@@ -23,7 +23,6 @@ from harness.check import SECTIONS, Check
 from harness.console import Event
 from harness.errors import HarnessError, LabError
 from harness.execute import excerpt, run_check
-from harness.formats.summary import LAB
 from harness.guest import Guest
 from harness.image import KernelImage
 from harness.keeper import TRIES, GuestKeeper, GuestPlan
@@ -36,7 +35,7 @@ from harness.results import RunFacts
 from harness.runfolder import RunFolder
 from harness.speed import Speed
 from harness.symbolise import Symboliser
-from harness.verdict import BAD, CheckResult, Verdict
+from harness.verdict import BAD, LAB, CheckResult, State, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -174,7 +173,7 @@ class Campaign:
             log.warning('%s[%s]: %s; it is run again in a fresh guest', check.name, section, result.killed)
         excuse = None if result.killed else entries.excuse(check.name, result.verdict)
         result = replace(result, known=excuse.reason if excuse else '')
-        self.failed = self.failed or result.bad
+        self.failed = self.failed or result.state is State.BAD
         entry = self._record(check, result)
         if attempts:
             entry['attempts'] = attempts

@@ -24,13 +24,13 @@ from harness.cli import explain
 from harness.command import Runner
 from harness.errors import EXIT_INTERRUPTED, EXIT_LAB, EXIT_PASS, EXIT_VERDICT, HarnessError, UsageError
 from harness.formats import evidence
-from harness.formats.summary import LAB, is_bad
+from harness.formats.summary import state
 from harness.image import KernelImage
 from harness.keeper import memory_for
 from harness.lab import Lab
 from harness.progress import Progress
 from harness.shard import Controller, Worker
-from harness.verdict import CheckResult, Verdict
+from harness.verdict import LAB, CheckResult, State
 
 CAMPAIGN = pytest.StashKey[Campaign]()
 TROUBLE = pytest.StashKey[HarnessError]()
@@ -234,15 +234,15 @@ class CheckItem(pytest.Item):
             self.session.shouldfail = f'{error.kind}: {error.what}'
             raise
         self._describe(result)
-        if result.verdict is Verdict.NOTRUN:
+        if result.state is State.NOTRUN:
             # What xfstests cannot do with FUSE, no machine can bring along.
             ci = os.environ.get('CI', '') == 'true' and not self.check.suite
             if not may_be_notrun(result.reason, campaign.kernel, ci):
                 pytest.fail(f'not run, which CI does not accept: {result.reason}', pytrace=False)
             pytest.skip(result.reason)
-        if result.known:
+        if result.state is State.KNOWN:
             pytest.xfail(result.known)
-        if result.bad:
+        if result.state is not State.GOOD:
             raise CheckFailedError(result, self.entry, campaign.run.path)
 
     def _describe(self, result: CheckResult) -> None:
@@ -414,7 +414,7 @@ def outcome(config: pytest.Config, campaign: Campaign, code: int) -> tuple[int, 
         status = EXIT_VERDICT
     problem = ''
     controller = config.stash.get(_CONTROLLER, None)
-    bad = [check for check in campaign.checks if is_bad(check)]
+    states = [state(check) for check in campaign.checks]
     if error is not None:
         problem = f'{error.kind}: {error.what}'
     elif code == pytest.ExitCode.NO_TESTS_COLLECTED:
@@ -426,8 +426,9 @@ def outcome(config: pytest.Config, campaign: Campaign, code: int) -> tuple[int, 
     elif code != pytest.ExitCode.INTERRUPTED and controller and (missing := controller.missing()):
         status = EXIT_LAB
         problem = f'{len(missing)} checks have no verdict, too many processes of the harness died: {missing[0]}'
-    elif status == EXIT_VERDICT and bad and all(check['reason'].startswith(LAB) for check in bad):
-        status, problem = EXIT_LAB, f'{LAB}{len(bad)} checks lost their guest or their process again and again'
+    elif status == EXIT_VERDICT and State.LAB in states and State.BAD not in states:
+        lost = states.count(State.LAB)
+        status, problem = EXIT_LAB, f'{LAB}{lost} checks lost their guest or their process again and again'
     elif status == EXIT_PASS and campaign.strays():
         status, problem = EXIT_VERDICT, 'the kernel complained outside of any check'
     elif status == EXIT_PASS and os.environ.get('CI', '') == 'true' and (stale := campaign.stale_known()):

@@ -14,8 +14,9 @@ from rich.live import Live
 from rich.text import Text
 
 from harness.cache import Cache
+from harness.formats.summary import counted
 from harness.memo import Memo
-from harness.report import COLOURS, ORDER
+from harness.report import COLOURS
 
 GUESS = 1.0  # seconds for a check that was never timed
 
@@ -109,9 +110,8 @@ class Progress:
             text.append(f' {time.monotonic() - self._stage_started:.0f} s')
         if self.total:
             text.append(f'  {self._position()}')
-            for verdict in ORDER:
-                if self.counts.get(verdict):
-                    text.append(f'  {self.counts[verdict]} {verdict}', COLOURS[verdict])
+            for verdict, number in counted(self.counts):
+                text.append(f'  {number} {verdict}', COLOURS[verdict])
             if self.timings is not None:
                 text.append(f'  about {_clock(self.timings.estimate(self.remaining) / self.guests)} to go')
         return text

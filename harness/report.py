@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,11 @@ from rich.text import Text
 from harness import formats, results
 from harness.errors import LabError, UsageError
 from harness.formats import evidence, schema
-from harness.formats.summary import again, is_bad
+from harness.formats.summary import again, by_area, counted, sections, state
 from harness.lab import Lab
+from harness.verdict import State
 
 COLOURS = {'pass': 'green', 'fail': 'red', 'crash': 'bold red', 'hang': 'bold magenta', 'notrun': 'yellow'}
-ORDER = ('pass', 'fail', 'crash', 'hang', 'notrun')
 MAX_LINES = 25  # of one diff or console excerpt
 
 
@@ -29,9 +30,9 @@ def render(table: dict[str, Any], folder: Path, console: Console) -> None:
     """Print the report."""
     checks: list[dict[str, Any]] = table['checks']
     if checks:
-        console.print(_summary(checks))
+        console.print(_summary(table))
     for check in checks:
-        if is_bad(check):
+        if state(check) in (State.BAD, State.LAB):
             _failure(check, folder, console)
     _notrun(checks, console)
     _known(checks, table.get('stale_known', []), console)
@@ -76,9 +77,10 @@ def closing(table: dict[str, Any]) -> str:
     counts = table['counts']
     if not counts:
         return table['problem'] or 'no check was run'
-    text = ', '.join(f'{counts[verdict]} {verdict}' for verdict in ORDER if counts.get(verdict))
-    known = sum(bool(check.get('known')) for check in table['checks'])
-    text += f', {known} of these known to fail' if known else ''
+    text = ', '.join(f'{number} {verdict}' for verdict, number in counted(counts))
+    states = [state(check) for check in table['checks']]
+    for which, what in ((State.KNOWN, 'known to fail'), (State.LAB, 'lab trouble')):
+        text += f', {states.count(which)} of these {what}' if which in states else ''
     if table['status'] == 130:
         text += ' (interrupted)'
     elif table['problem']:
@@ -86,30 +88,24 @@ def closing(table: dict[str, Any]) -> str:
     return text
 
 
-def _summary(checks: Sequence[dict[str, Any]]) -> Table:
-    sections = sorted({check['section'] for check in checks})
+def _summary(results_table: dict[str, Any]) -> Table:
     table = Table(title='checks', title_justify='left')
     table.add_column('area')
-    for section in sections:
+    groups = sections(results_table)
+    for section in groups:
         table.add_column(section, justify='right')
-    for area in sorted({check['name'].split('/')[0] for check in checks}):
-        row = [Text(area)]
-        for section in sections:
-            mine = [c for c in checks if c['section'] == section and c['name'].split('/')[0] == area]
-            row.append(_counts(mine))
-        table.add_row(*row)
-    total = [_counts([c for c in checks if c['section'] == section]) for section in sections]
+    for area, cells in by_area(results_table).items():
+        table.add_row(Text(area), *map(_counts, cells))
     table.add_section()
-    table.add_row(Text('all'), *total)
+    verdicts = ([check['verdict'] for check in checks] for checks in groups.values())
+    table.add_row(Text('all'), *(_counts(counted(Counter(each))) for each in verdicts))
     return table
 
 
-def _counts(checks: Sequence[dict[str, Any]]) -> Text:
+def _counts(numbers: Sequence[tuple[str, int]]) -> Text:
     text = Text()
-    for verdict in ORDER:
-        number = sum(check['verdict'] == verdict for check in checks)
-        if number:
-            text.append(f'{", " if text else ""}{number} {verdict}', COLOURS[verdict])
+    for verdict, number in numbers:
+        text.append(f'{", " if text else ""}{number} {verdict}', COLOURS[verdict])
     return text or Text('-')
 
 
@@ -141,7 +137,7 @@ def _notrun(checks: Sequence[dict[str, Any]], console: Console) -> None:
 def _known(checks: Sequence[dict[str, Any]], stale: Sequence[str], console: Console) -> None:
     reasons: dict[str, list[str]] = {}
     for check in checks:
-        if check.get('known'):
+        if state(check) is State.KNOWN:
             reasons.setdefault(check['known'], []).append(f'{check["name"]}[{check["section"]}]')
     for reason, names in sorted(reasons.items()):
         _say(console, Text(f'known to fail, {reason}: {" ".join(names)}', 'yellow'))

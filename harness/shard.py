@@ -28,13 +28,12 @@ from xdist.scheduler import LoadScheduling
 
 from harness.campaign import Campaign, CampaignOptions, Prepared, repeat_command
 from harness.errors import HarnessError, LabError
-from harness.formats.summary import LAB
 from harness.keeper import TRIES
 from harness.lab import Lab
 from harness.machine import die_with_parent
 from harness.results import check_dict
 from harness.runfolder import RunFolder
-from harness.verdict import CheckResult, Verdict
+from harness.verdict import LAB, CheckResult, Verdict
 
 log = logging.getLogger(__name__)
 

@@ -29,8 +29,30 @@ class Verdict(enum.StrEnum):
     HANG = 'hang'
 
 
-# What bad verdicts look like to the user; the worst first.
-BAD = (Verdict.CRASH, Verdict.HANG, Verdict.FAIL)
+BAD = (Verdict.CRASH, Verdict.HANG, Verdict.FAIL)  # the worst first
+WORST_FIRST = (*BAD, Verdict.NOTRUN, Verdict.PASS)
+LAB = 'lab trouble: '  # begins the reason of a bad verdict that says nothing of the kernel
+
+
+class State(enum.StrEnum):
+    """What the end of a check means for its run. All who count, compare or pass on verdicts go by this."""
+
+    GOOD = 'good'
+    NOTRUN = 'notrun'
+    KNOWN = 'known'  # it fails, as known.py says it does
+    BAD = 'bad'
+    LAB = 'lab'  # no verdict: its guest or its process was lost again and again
+
+
+def state_of(verdict: str, reason: str = '', known: str = '') -> State:
+    """Of a check with this verdict and reason; `known`: why its failure does not count."""
+    if verdict == Verdict.PASS:
+        return State.GOOD
+    if verdict == Verdict.NOTRUN:
+        return State.NOTRUN
+    if reason.startswith(LAB):
+        return State.LAB
+    return State.KNOWN if known else State.BAD
 
 
 @dataclass(frozen=True)
@@ -69,8 +91,8 @@ class CheckResult:
     known: str = ''  # why its failure does not count (known.py)
 
     @property
-    def bad(self) -> bool:
-        return self.verdict in BAD and not self.known
+    def state(self) -> State:
+        return state_of(self.verdict, self.reason, self.known)
 
 
 _COUNTERS = ('requests_dev', 'requests_uring', 'kernel_requests_dev', 'kernel_requests_uring', 'uring_exempt_dev')

@@ -28,7 +28,7 @@ from harness.keeper import GuestKeeper
 from harness.lab import Lab
 from harness.runfolder import RunFolder
 from harness.speed import HIGHEST, Speed
-from harness.verdict import CheckResult, Verdict
+from harness.verdict import CheckResult, State, Verdict
 
 log = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class CheckTrial(_Kernels):
 
 def judge(key: str, results: list[CheckResult], strays: list[Event]) -> Observation:
     """What one run of all checks has shown."""
-    bad = [result for result in results if result.bad]
+    bad = [result for result in results if result.state in (State.BAD, State.LAB)]
     elsewhere = signature.of_events(strays)
     signatures: tuple[Signature, ...] = (*(signature.of_check(result) for result in bad), *elsewhere)
     if bad:

@@ -15,8 +15,9 @@ from rich.text import Text
 from harness import results
 from harness.errors import EXIT_LAB, EXIT_PASS, EXIT_VERDICT
 from harness.formats.evidence import printable
-from harness.formats.summary import BAD, INCOMPLETE
+from harness.formats.summary import INCOMPLETE, state, worse
 from harness.lab import Lab
+from harness.verdict import State
 
 OUTLIER = 2.0  # times the median ratio of all checks; a busy machine slows all of them alike
 MIN_SECONDS = 1.0  # a difference below this is noise
@@ -26,7 +27,7 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Change:
-    """A check with another verdict. None: not in that run."""
+    """A check that ended otherwise. None: not in that run."""
 
     key: Key
     before: str | None
@@ -54,11 +55,13 @@ class Timing:
 @dataclass(frozen=True)
 class Comparison:
     facts: tuple[tuple[str, str, str], ...]  # what differs of kernel, series, programs...
-    failures: tuple[Change, ...] = ()  # bad in B, not bad in A
+    failures: tuple[Change, ...] = ()  # bad in B and counted, neither in A
     worse: tuple[Change, ...] = ()  # bad in both, worse in B: the kernel crashes now
     fixed: tuple[Change, ...] = ()
     other: tuple[Change, ...] = ()  # bad in both, in another way; no worse
-    notrun: tuple[Change, ...] = ()  # run in one only, and good there
+    known: tuple[Change, ...] = ()  # fails in B as it is known to
+    lab: tuple[Change, ...] = ()  # no verdict in B: the lab was in trouble
+    notrun: tuple[Change, ...] = ()  # a verdict in one only, and none to count in B
     only_a: tuple[Change, ...] = ()
     only_b: tuple[Change, ...] = ()
     complaints: tuple[str, ...] = ()  # outside of any check, in B only
@@ -77,13 +80,11 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> Comparison:
     before, after = ({(c['name'], c['section']): c for c in table['checks']} for table in (a, b))
     sorted_into: dict[str, list[Change]] = {}
     for key in sorted(set(before) | set(after)):
-        old, new = (checks[key]['verdict'] if key in checks else None for checks in (before, after))
-        if old != new:
-            reason = after[key]['reason'] if key in after else before[key]['reason']
-            excused = key in after and after[key].get('known')
-            sort = 'other' if excused and new in BAD else _sort(old, new)
-            reason = f'known failure: {excused}' if excused else reason
-            sorted_into.setdefault(sort, []).append(Change(key, old, new, reason))
+        old, new = before.get(key), after.get(key)
+        if _end(old) != _end(new):
+            last = new or old or {}
+            reason = f'known failure: {last["known"]}' if last.get('known') else last['reason']
+            sorted_into.setdefault(_sort(old, new), []).append(Change(key, _end(old), _end(new), reason))
     changes = {name: tuple(found) for name, found in sorted_into.items()}
     known = {(event['kind'], event['line']) for event in a['stray_events']}
     complaints = tuple(
@@ -93,10 +94,9 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> Comparison:
     )
     timings, median, why = _timings(a, b, before, after)
     incomplete = tuple(
-        f'{name} ({table["run"]}) is no whole run: {INCOMPLETE[table["status"]]}'
-        + (f': {printable(table["problem"])}' if table['problem'] else '')
+        f'{name} ({table["run"]}) is no whole run: {_incomplete(table)}'
         for name, table in (('A', a), ('B', b))
-        if table['status'] in INCOMPLETE
+        if _incomplete(table)
     )
     return Comparison(
         _facts(a, b),
@@ -109,18 +109,37 @@ def compare(a: dict[str, Any], b: dict[str, Any]) -> Comparison:
     )
 
 
-def _sort(old: str | None, new: str | None) -> str:
-    if new in BAD:
-        if old not in BAD:
-            return 'failures'
-        return 'worse' if BAD.index(new) > BAD.index(old) else 'other'
-    if old is None:
-        return 'only_b'
+def _incomplete(table: dict[str, Any]) -> str:
+    """Why a run says less than it was asked to; empty when it does not."""
+    if table['status'] in INCOMPLETE:
+        problem = f': {printable(table["problem"])}' if table['problem'] else ''
+        return f'{INCOMPLETE[table["status"]]}{problem}'
+    lost = sum(state(check) is State.LAB for check in table['checks'])
+    return f'{lost} checks have no verdict, for trouble in the lab' if lost else ''
+
+
+def _end(check: dict[str, Any] | None) -> str | None:
+    """How it ended: verdict, and whether that counts."""
+    if check is None:
+        return None
+    what = {State.KNOWN: ' (known)', State.LAB: ' (lab trouble)'}.get(state(check), '')
+    return f'{check["verdict"]}{what}'
+
+
+def _sort(old: dict[str, Any] | None, new: dict[str, Any] | None) -> str:
+    """Into which field of Comparison a change belongs."""
     if new is None:
         return 'only_a'
-    if new == 'pass' and old in BAD:
-        return 'fixed'
-    return 'notrun'
+    was, now = state(old) if old else None, state(new)
+    if now is State.BAD:
+        if was is not State.BAD or old is None:
+            return 'failures'
+        return 'worse' if worse(old, new) else 'other'
+    if now in (State.LAB, State.KNOWN):
+        return str(now)
+    if was is None:
+        return 'only_b'
+    return 'fixed' if now is State.GOOD and was in (State.BAD, State.KNOWN) else 'notrun'
 
 
 def _facts(a: dict[str, Any], b: dict[str, Any]) -> tuple[tuple[str, str, str], ...]:
@@ -189,6 +208,8 @@ def render(comparison: Comparison, console: Console) -> None:
         ('new failures', comparison.failures, 'red'),
         ('worse', comparison.worse, 'bold red'),
         ('still bad, in another way', comparison.other, 'yellow'),
+        ('known to fail', comparison.known, 'yellow'),
+        ('no verdict, for trouble in the lab', comparison.lab, 'yellow'),
         ('fixed', comparison.fixed, 'green'),
         ('run in one only', comparison.notrun, 'yellow'),
         ('only in A', comparison.only_a, 'yellow'),

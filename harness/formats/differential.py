@@ -8,6 +8,7 @@ what is notrun says nothing. Two runs are compared only if checks, seed and prog
 from __future__ import annotations
 
 import argparse
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,14 @@ from rich.console import Console
 from rich.text import Text
 
 from harness import results
-from harness.errors import EXIT_PASS, EXIT_VERDICT, UsageError
+from harness.errors import EXIT_LAB, EXIT_PASS, EXIT_VERDICT, UsageError
 from harness.formats.evidence import printable
+from harness.formats.summary import state, worse
 from harness.lab import Lab
 from harness.subrun import run_checks
+from harness.verdict import State
+
+log = logging.getLogger(__name__)
 
 KERNELS = ('stock', 'patched')
 SECTIONS = ('dev', 'uring')
@@ -41,32 +46,45 @@ class Difference:
     verdicts: Mapping[Cell, str]  # where it ran
     axis: str
     text: str
-    reason: str = ''  # of the worst verdict
-
-    @property
-    def worse(self) -> bool:
-        """The patches make it worse: somewhere it passes on the stock kernel, or over the other transport."""
-        bad = any(verdict != 'pass' for (kernel, _), verdict in self.verdicts.items() if kernel == 'patched')
-        return bad and 'pass' in self.verdicts.values()
+    worse: bool  # by the patches
+    reason: str = ''  # of the verdict that counts most
 
 
 def differences(stock: dict[str, Any], patched: dict[str, Any]) -> list[Difference]:
     """Of two runs' tables. UsageError when they are not of the same checks and seed."""
     _comparable(stock, patched)
-    verdicts: dict[str, dict[Cell, str]] = {}
-    reasons: dict[str, str] = {}
+    checks: dict[str, dict[Cell, dict[str, Any]]] = {}
     for kernel, table in zip(KERNELS, (stock, patched), strict=True):
         for check in table['checks']:
-            if check['verdict'] != 'notrun':
-                verdicts.setdefault(check['name'], {})[kernel, check['section']] = check['verdict']
-                if check['verdict'] != 'pass':
-                    reasons[check['name']] = check['reason']
+            if state(check) not in (State.NOTRUN, State.LAB):
+                checks.setdefault(check['name'], {})[kernel, check['section']] = check
     found = []
-    for name, cells in sorted(verdicts.items()):
-        if len(set(cells.values())) > 1:
-            axis, text = explain(cells)
-            found.append(Difference(name, cells, axis, text, printable(reasons.get(name, ''))))
+    for name, cells in sorted(checks.items()):
+        verdicts = {cell: check['verdict'] for cell, check in cells.items()}
+        if len(set(verdicts.values())) > 1:
+            axis, text = explain(verdicts)
+            found.append(Difference(name, verdicts, axis, text, _made_worse(cells), _reason(cells)))
     return found
+
+
+def _made_worse(cells: Mapping[Cell, dict[str, Any]]) -> bool:
+    """Whether the patches do it: beside the same section of stock; where stock has none, beside the other section."""
+    for (kernel, section), check in cells.items():
+        beside = cells.get(('stock', section))
+        if beside is None:
+            beside = next((other for (k, s), other in cells.items() if k == kernel and s != section), None)
+        if kernel == 'patched' and beside is not None and worse(beside, check):
+            return True
+    return False
+
+
+def _reason(cells: Mapping[Cell, dict[str, Any]]) -> str:
+    """Of a failure that counts, if there is one; the patched kernel's first."""
+    bad = sorted((check for check in cells.values() if check['verdict'] != 'pass'), key=lambda c: bool(c.get('known')))
+    if not bad:
+        return ''
+    mine = next((c for (kernel, _), c in cells.items() if kernel == 'patched' and state(c) is State.BAD), bad[0])
+    return printable(f'known failure: {mine["known"]}' if mine.get('known') else mine['reason'])
 
 
 def explain(cells: Mapping[Cell, str]) -> tuple[str, str]:
@@ -172,4 +190,9 @@ def _command(args: argparse.Namespace, lab: Lab) -> int:
     stock, patched = map(results.read, args.runs) if args.runs else _both(lab, args)
     found = differences(stock, patched)
     render(found, stock, patched, Console(highlight=False))
-    return EXIT_VERDICT if any(item.worse for item in found) else EXIT_PASS
+    if any(item.worse for item in found):
+        return EXIT_VERDICT
+    lost = sum(state(check) is State.LAB for table in (stock, patched) for check in table['checks'])
+    if lost:
+        log.warning('%d checks have no verdict, for trouble in the lab', lost)
+    return EXIT_LAB if lost else EXIT_PASS

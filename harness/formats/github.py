@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.formats import evidence
-from harness.formats.summary import again, is_bad, trouble
+from harness.formats.summary import again, state, trouble
+from harness.verdict import State
 
 MAX_LINES = 20  # of the diff or the console
 MAX_TEXT = 4000  # characters of one annotation
@@ -18,7 +19,7 @@ _CHECKS = Path(__file__).resolve().parent.parent.parent / 'tests' / 'checks'
 
 def render(table: dict[str, Any], folder: Path) -> str:
     """The lines; none for a run that is good."""
-    bad = [check for check in table['checks'] if is_bad(check)]
+    bad = [check for check in table['checks'] if state(check) is State.BAD]
     problem = trouble(table)
     room = SHOWN - (problem is not None)
     lines = [_failure(check, folder) for check in bad[: room if len(bad) <= room else room - 1]]

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import HarnessError, LabError
-from harness.formats.summary import BAD
+from harness.verdict import state_of
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,6 @@ CREATE TABLE IF NOT EXISTS results (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS results_run ON results (run);
 """
-_BAD = ', '.join(f"'{name}'" for name in BAD)
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,9 @@ class History:
         digests = {(check['name'], check['section']): check.get('digest', '') for check in table['checks']}
         rows = self._query(
             'SELECT name, section, kernel, programs, digest,'
-            f' SUM(verdict IN ({_BAD})), COUNT(*)'
-            " FROM results JOIN runs USING (run) WHERE verdict <> 'notrun'"
+            " SUM(state = 'bad'), COUNT(*)"
+            ' FROM (SELECT *, state_of(verdict, reason) AS state FROM results JOIN runs USING (run))'
+            " WHERE state IN ('good', 'bad')"
             ' GROUP BY name, section, kernel, programs, digest',
             (),
         )
@@ -146,6 +146,8 @@ class History:
         db = sqlite3.connect(self.path, timeout=PATIENCE)
         try:
             db.execute('PRAGMA foreign_keys = ON')
+            # A known failure is a failure here: what is asked is whether it fails always.
+            db.create_function('state_of', 2, state_of, deterministic=True)
             # Readers and a writer do not wait for each other. Where files are shared by network SQLite
             # refuses and stays with its own way.
             db.execute('PRAGMA journal_mode = WAL')

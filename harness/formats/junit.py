@@ -8,7 +8,8 @@ from typing import Any
 from xml.etree import ElementTree
 
 from harness.formats import evidence
-from harness.formats.summary import is_bad, sections, trouble
+from harness.formats.summary import sections, state, trouble
+from harness.verdict import State
 
 MAX_TEXT = 64 << 10  # characters of one failure
 
@@ -84,13 +85,15 @@ def _case(suite: ElementTree.Element, check: dict[str, Any], folder: Path) -> No
     values |= {'attempts': len(check['attempts']) + 1} if check.get('attempts') else {}
     _properties(case, {**values, **check['counters']})
     reason = evidence.printable(check['reason'])
-    if check['verdict'] == 'notrun':
+    its_state = state(check)
+    if its_state is State.NOTRUN:
         ElementTree.SubElement(case, 'skipped', message=reason, type='notrun')
-    elif check.get('known'):
+    elif its_state is State.KNOWN:
         message = evidence.printable(f'known failure: {check["known"]} ({check["reason"]})')
         ElementTree.SubElement(case, 'skipped', message=message, type='known')
-    elif is_bad(check):
-        failure = ElementTree.SubElement(case, 'failure', message=reason, type=check['verdict'])
+    elif its_state is not State.GOOD:
+        kind = 'error' if its_state is State.LAB else 'failure'
+        failure = ElementTree.SubElement(case, kind, message=reason, type=check['verdict'])
         parts = [f'{check["verdict"]}: {reason}']
         for what in ('diff', 'console', 'hang', 'stderr'):
             excerpt = evidence.of_check(folder, check, what, 200)

@@ -13,14 +13,16 @@ from typing import Any
 
 from harness.errors import LabError
 from harness.formats import evidence
-from harness.formats.summary import BAD, trouble
+from harness.formats.summary import state, trouble
+from harness.verdict import BAD, State
 
 log = logging.getLogger(__name__)
 
 ORIGIN = 'fuse_lab'
 VERSION = (5, 3)
 MAX_EXCERPT = 16384  # characters, by KCIDB's schema
-_STATUS = {'pass': 'PASS', 'fail': 'FAIL', 'crash': 'FAIL', 'hang': 'FAIL', 'notrun': 'SKIP'}
+# MISS: the harness could not do it, and nothing is said of the kernel.
+_STATUS = {State.GOOD: 'PASS', State.NOTRUN: 'SKIP', State.KNOWN: 'FAIL', State.BAD: 'FAIL', State.LAB: 'MISS'}
 
 
 def render(table: dict[str, Any], folder: Path, origin: str = ORIGIN) -> str:
@@ -114,7 +116,7 @@ def _test(table: dict[str, Any], check: dict[str, Any], build_id: str, origin: s
         'origin': origin,
         'build_id': build_id,
         'path': '.'.join(['fuse', *(re.sub(r'[^a-zA-Z0-9_-]', '_', name) or '_' for name in names)]),
-        'status': _STATUS[check['verdict']],
+        'status': _STATUS[state(check)],
         'duration': check['seconds'],
         'environment': _environment(table),
         **({'comment': _text(check['reason'])} if check['reason'] else {}),

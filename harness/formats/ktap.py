@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.formats import evidence
-from harness.formats.summary import is_bad, sections, trouble
+from harness.formats.summary import sections, state, trouble
+from harness.verdict import State
 
 MAX_LINES = 60  # of diagnostics per file of a check
 
@@ -24,9 +25,12 @@ def render(table: dict[str, Any], folder: Path) -> str:
         lines += ['  KTAP version 1', f'  # Subtest: {_name(section)}', f'  1..{len(checks)}']
         for index, check in enumerate(checks, 1):
             lines += [f'  {line}' for line in _check(check, index, folder)]
-        bad = any(map(is_bad, checks))
-        skipped = ' # SKIP no check was run' if all(check['verdict'] == 'notrun' for check in checks) else ''
-        lines.append(f'{"not ok" if bad else "ok"} {number} {_name(section)}{skipped}')
+        states = set(map(state, checks))
+        directive = ' # SKIP no check was run' if states == {State.NOTRUN} else ''
+        if State.LAB in states and State.BAD not in states:
+            directive = ' # ERROR lab trouble'
+        bad = states & {State.BAD, State.LAB}
+        lines.append(f'{"not ok" if bad else "ok"} {number} {_name(section)}{directive}')
     if problem is not None:
         lines += [_diagnostic(problem), f'not ok {len(groups) + 1} run']
     return '\n'.join(lines) + '\n'
@@ -34,9 +38,10 @@ def render(table: dict[str, Any], folder: Path) -> str:
 
 def _check(check: dict[str, Any], number: int, folder: Path) -> list[str]:
     name = _name(check['name'])
-    if check['verdict'] == 'notrun':
+    its_state = state(check)
+    if its_state is State.NOTRUN:
         return [f'ok {number} {name} # SKIP {evidence.printable(check["reason"])}']
-    if check['verdict'] == 'pass':
+    if its_state is State.GOOD:
         return [f'ok {number} {name}']
     lines = [f'{check["verdict"]}: {check["reason"]}']
     for what in ('diff', 'console', 'hang', 'stderr'):
@@ -45,7 +50,9 @@ def _check(check: dict[str, Any], number: int, folder: Path) -> list[str]:
             lines += excerpt.text.splitlines()
     lines.append(f'repeat: {check["repeat"]}')
     directive = ' # TIMEOUT' if check['verdict'] == 'hang' else ''
-    if check.get('known'):
+    if its_state is State.LAB:
+        directive = ' # ERROR lab trouble'
+    elif its_state is State.KNOWN:
         directive = f' # TODO {evidence.printable(check["known"])}'
     return [*(_diagnostic(line) for line in lines), f'not ok {number} {name}{directive}']
 

@@ -20,9 +20,9 @@ from markupsafe import Markup
 from harness.formats import evidence
 from harness.formats.evidence import Excerpt
 from harness.formats.history import Flake, History, Past
-from harness.formats.summary import BAD, sections
+from harness.formats.summary import by_area, counted, sections
+from harness.verdict import BAD, WORST_FIRST
 
-ORDER = ('crash', 'hang', 'fail', 'notrun', 'pass')
 MAX_LINES = 250  # of one file
 MAX_EVIDENCE = 16 << 20  # characters of all files; a browser has to hold the page
 SLOWEST = 15
@@ -70,8 +70,8 @@ def render(table: dict[str, Any], folder: Path) -> str:
         closing=closing(table),
         facts=_facts(table),
         sections=list(sections(table)),
-        summary=_summary(table),
-        verdicts=[verdict for verdict in ORDER if table['counts'].get(verdict)],
+        summary=by_area(table).items(),
+        verdicts=[verdict for verdict, _ in reversed(counted(table['counts']))],
         rows=_rows(table, folder),
         stages=_shares([(name, seconds) for name, seconds in table['stages'].items()]),
         slowest=_slowest(table),
@@ -105,33 +105,13 @@ def _facts(table: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in facts if value not in (None, '')]
 
 
-def _summary(table: dict[str, Any]) -> list[tuple[str, list[list[tuple[str, int]]]]]:
-    """Area, and for each section how many of each verdict."""
-    counts: dict[str, dict[str, dict[str, int]]] = {}
-    for check in table['checks']:
-        cell = counts.setdefault(check['name'].split('/')[0], {}).setdefault(check['section'], {})
-        cell[check['verdict']] = cell.get(check['verdict'], 0) + 1
-    return [
-        (
-            area,
-            [
-                [(verdict, cells[section][verdict]) for verdict in reversed(ORDER) if verdict in cells[section]]
-                if section in cells
-                else []
-                for section in sections(table)
-            ],
-        )
-        for area, cells in sorted(counts.items())
-    ]
-
-
 def _rows(table: dict[str, Any], folder: Path) -> list[Row]:
     """Bad ones first."""
     history = History(folder.parent)
     past, flakes = history.past(table), history.flakes(table)
     left = MAX_EVIDENCE
     rows = []
-    for check in sorted(table['checks'], key=lambda c: (ORDER.index(c['verdict']), c['name'], c['section'])):
+    for check in sorted(table['checks'], key=lambda c: (WORST_FIRST.index(c['verdict']), c['name'], c['section'])):
         key = check['name'], check['section']
         shown = _evidence(check, folder, left) if check['verdict'] in BAD else []
         left -= sum(len(line) + 1 for item in shown for _, line in item.lines)

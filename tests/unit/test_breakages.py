@@ -6,11 +6,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from makeresults import run_of
 
 from harness import breakages
 from harness.check import is_check
 from harness.errors import UsageError
 from harness.lab import REPOSITORY
+from harness.series import PatchSeries
+from harness.verdict import State
 
 PATCH = """\
 From: A <a@example.org>
@@ -43,6 +46,15 @@ def test_an_unknown_name_is_refused_with_those_there_are(tmp_path: Path) -> None
     with pytest.raises(UsageError, match='no such breakage: other') as caught:
         breakages.load(tmp_path, ['other'])
     assert 'counting' in caught.value.hint
+
+
+def test_a_lost_guest_has_caught_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / 'counting.patch').write_text(PATCH)
+    checks = ('uring/024', 'uring', 'fail'), ('daemon/014', 'uring', 'lab')
+    monkeypatch.setattr(breakages, 'run_checks', lambda *_: (tmp_path, run_of(tmp_path, 'A', *checks)))
+    (one,) = breakages.load(tmp_path, [])
+    found = breakages.try_one(None, PatchSeries(tmp_path, ()), one, [])  # type: ignore[arg-type]
+    assert {name: state is State.BAD for name, (_, state) in found.items()} == {'uring/024': True, 'daemon/014': False}
 
 
 def test_all_of_ours_name_checks_that_exist() -> None:

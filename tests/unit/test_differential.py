@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from makeresults import run_of
 
+from harness import results
 from harness.cli import main
 from harness.errors import UsageError
 from harness.formats.differential import BOTH, KERNEL, TRANSPORT, UNCLEAR, differences, explain
@@ -60,6 +61,33 @@ def test_what_the_patches_mend_is_no_failure(tmp_path: Path) -> None:
     # Bad in two ways, and good nowhere: nothing that the patches have broken.
     run_of(tmp_path, 'patched', ('data/001', 'dev', 'fail'))
     assert main(['differential', str(tmp_path / 'stock'), str(tmp_path / 'patched')]) == 0
+
+
+@pytest.mark.parametrize(
+    ('cells', 'count', 'status'),
+    [
+        # dev and uring differ in the same way with and without the patches, which therefore do nothing to it.
+        ('pass fail pass fail', 1, 0),
+        ('pass fail fail pass', 1, 1),
+        ('pass - pass fail', 1, 1),
+        ('fail - pass fail', 1, 1),
+        ('pass hang pass crash', 1, 1),
+        ('fail pass pass fail', 1, 1),
+        ('pass pass pass known', 1, 0),
+        ('known fail known fail', 0, 0),
+        # No verdict is no difference, and none to rely on.
+        ('pass pass pass lab', 0, 3),
+        ('pass lab fail fail', 1, 1),
+    ],
+)
+def test_what_the_patches_make_worse(tmp_path: Path, cells: str, count: int, status: int) -> None:
+    words = cells.split()
+    for name, build, mine in (('stock', 'b0', words[:2]), ('patched', 'b1', words[2:])):
+        checks = [('a/001', section, word) for section, word in zip(('dev', 'uring'), mine, strict=True) if word != '-']
+        run_of(tmp_path, name, *checks, build_id=build)
+    folders = [tmp_path / 'stock', tmp_path / 'patched']
+    assert len(differences(*map(results.read, folders))) == count
+    assert main(['differential', *map(str, folders)]) == status
 
 
 def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:

@@ -226,6 +226,27 @@ def test_kcidb_takes_it(tmp_path: Path) -> None:
     assert 'Call Trace' in tests['fuse.uring.003.uring']['log_excerpt']
 
 
+def test_the_labs_trouble_is_no_failure(tmp_path: Path) -> None:
+    checks = ('data/001', 'dev', 'pass'), ('data/002', 'dev', 'lab'), ('data/003', 'uring', 'fail')
+    table = run_of(tmp_path, 'A', *checks, status=1)
+    folder = tmp_path / 'A'
+    root = ElementTree.fromstring(formats.render('junit', table, folder))
+    assert [(root.get(name)) for name in ('failures', 'errors')] == ['1', '1']
+    assert root.find('.//testcase[@name="data/002[dev]"]/error') is not None
+    ktap = formats.render('ktap', table, folder).splitlines()
+    assert '  not ok 2 data/002 # ERROR lab trouble' in ktap
+    assert 'not ok 1 dev # ERROR lab trouble' in ktap
+    assert 'not ok 2 uring' in ktap
+    tests = {test['path']: test['status'] for test in kcidb.convert(table, folder)['tests']}
+    assert [tests[f'fuse.data.{name}'] for name in ('002.dev', '003.uring')] == ['MISS', 'FAIL']
+    errors = [line for line in formats.render('github', table, folder).splitlines() if line.startswith('::error')]
+    assert len(errors) == 1
+    assert 'data/003' in errors[0]
+    text = report.render_plain(table, folder)
+    assert 'CRASH data/002 section dev: lab trouble: its guest was killed 3 times' in text
+    assert text.rstrip().endswith('1 pass, 1 fail, 1 crash, 1 of these lab trouble')
+
+
 def test_kcidb_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     table = mixed(tmp_path)
     with pytest.raises(LabError, match='KCIDB does not take these results'):

@@ -37,12 +37,24 @@ def two(tmp_path: Path, old: dict[str, str], new: dict[str, str], **changes: Any
         ('fail', 'notrun', 'notrun', 0),
         (None, 'pass', 'only_b', 0),
         ('fail', None, 'only_a', 0),
+        # What is excused is no failure; what is excused no longer is one that was not there.
+        ('known', 'known', '', 0),
+        ('pass', 'known', 'known', 0),
+        ('fail', 'known', 'known', 0),
+        ('known', 'fail', 'failures', 1),
+        ('known', 'crash', 'failures', 1),
+        ('known', 'pass', 'fixed', 0),
+        # The lab's trouble is nobody's failure, and no verdict either.
+        ('pass', 'lab', 'lab', 3),
+        ('lab', 'lab', '', 3),
+        ('lab', 'pass', 'notrun', 0),
+        ('lab', 'fail', 'failures', 1),
     ],
 )
 def test_verdicts(tmp_path: Path, old: str | None, new: str | None, where: str, status: int) -> None:
     a, b = two(tmp_path, {'data/001': old} if old else {}, {'data/001': new} if new else {})
     found = compare(a, b)
-    kinds = ('failures', 'worse', 'fixed', 'other', 'notrun', 'only_a', 'only_b')
+    kinds = ('failures', 'worse', 'fixed', 'other', 'known', 'lab', 'notrun', 'only_a', 'only_b')
     assert [kind for kind in kinds if getattr(found, kind)] == ([where] if where else [])
     assert cli.main(['compare', str(tmp_path / 'a'), str(tmp_path / 'b')]) == status
 

@@ -80,6 +80,10 @@ def test_adding_a_run_again_changes_nothing_or_replaces_it(tmp_path: Path) -> No
         ([('fail', {'build_id': 'b0'}), ('pass', {'build_id': 'b0'})], Flake(0, 1, 1), True),
         # Not run is neither.
         ([('notrun', {})], Flake(0, 1, 0), False),
+        # Nor is a guest that was lost.
+        ([('lab', {})], Flake(0, 1, 0), False),
+        # What is known to fail now and then is a flake all the same.
+        ([('known', {})], Flake(1, 2, 0), True),
     ],
 )
 def test_flakes(tmp_path: Path, past: list[tuple[str, dict[str, str]]], flake: Flake, flaky: bool) -> None:

@@ -25,7 +25,7 @@ from harness.lab import Lab
 from harness.plugin import BROKEN, may_be_notrun, outcome
 from harness.report import closing, render_plain
 from harness.runfolder import RunFolder
-from harness.verdict import Verdict
+from harness.verdict import State, Verdict
 
 TODAY = datetime.date(2026, 11, 21)
 ENTRY = """
@@ -130,7 +130,7 @@ def test_campaign_excuses_and_leaves_out(tmp_path: Path) -> None:
     check = parse(make(tmp_path))
     campaign = campaign_with(tmp_path, ENTRY, Script(stdout=b'ko\n'))
     result, entry = campaign.run_check(check, 'dev')
-    assert (result.verdict, result.bad, entry['known']) == (Verdict.FAIL, False, 'tmpfs has no such thing')
+    assert (result.verdict, result.state, entry['known']) == (Verdict.FAIL, State.KNOWN, 'tmpfs has no such thing')
     assert entry['files']['diff']  # for those who look into it
     assert not campaign.failed
     campaign.known = {'dev': read(tmp_path, EXCLUDE)}
@@ -139,7 +139,7 @@ def test_campaign_excuses_and_leaves_out(tmp_path: Path) -> None:
     assert may_be_notrun(entry['reason'], None, ci=True)
     campaign.known = {'dev': read(tmp_path, '')}
     result, entry = campaign.run_check(check, 'dev')
-    assert result.bad
+    assert result.state is State.BAD
     assert 'known' not in entry
 
 

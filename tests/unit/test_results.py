@@ -78,7 +78,7 @@ def test_report_of_a_bad_run(tmp_path: Path) -> None:
         '31.2',
     ):
         assert words in text
-    assert text.rstrip().endswith('1 pass, 1 fail, 1 crash, 1 notrun')
+    assert text.rstrip().endswith('1 pass, 1 notrun, 1 fail, 1 crash')
 
 
 def test_report_shows_the_head_of_long_evidence(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from fakeguest import report
 from harness.allowlist import Allowance, AllowList
 from harness.check import Check
 from harness.console import Event, Kind
-from harness.verdict import CheckResult, Evidence, Verdict, compare, judge, read_report
+from harness.verdict import CheckResult, Evidence, State, Verdict, compare, judge, read_report, state_of
 
 CHECK = Check(Path('tests/checks/data/001'), 'data', '001', 't', frozenset({'auto'}), ('dev', 'uring'), (), 20.0)
 WARN = Event(Kind.WARN, 'WARNING: at fs/fuse/dev.c', ('WARNING: at fs/fuse/dev.c',), 0, 10, 'abc')
@@ -24,9 +24,25 @@ def verdict(allow: AllowList | None = None, section: str = 'dev', **evidence: An
     return judge(CHECK, section, b'ok\n', Evidence(**evidence), allow or AllowList())
 
 
+@pytest.mark.parametrize(
+    ('verdict', 'reason', 'known', 'state'),
+    [
+        ('pass', '', '', State.GOOD),
+        ('notrun', 'lab trouble: none', 'x', State.NOTRUN),
+        ('fail', 'output differs', '', State.BAD),
+        ('hang', '', '', State.BAD),
+        ('crash', 'KASAN', '', State.BAD),
+        ('fail', 'output differs', 'tmpfs', State.KNOWN),
+        ('crash', 'lab trouble: its guest was killed 3 times', '', State.LAB),
+    ],
+)
+def test_five_states(verdict: str, reason: str, known: str, state: State) -> None:
+    assert state_of(verdict, reason, known) is state
+
+
 def test_pass() -> None:
     result = verdict()
-    assert (result.verdict, result.reason, result.bad) == (Verdict.PASS, '', False)
+    assert (result.verdict, result.reason, result.state) == (Verdict.PASS, '', State.GOOD)
     assert result.counters['requests_dev'] == 3
     assert result.proof == 'ok'
 
