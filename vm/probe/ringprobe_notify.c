@@ -4,6 +4,8 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
 
 int notify(struct conn *c, int code, const void *data, size_t size)
 {
@@ -250,10 +252,69 @@ static int hand_over(int argc, char **argv)
 	return 0;
 }
 
+/*
+ * An entry is told of a request while its server is where only a kill wakes it up, and
+ * then that comes. On its way the server must not take what nobody would answer. We keep
+ * the device open.
+ */
+static int hand_over_killed(int argc, char **argv)
+{
+	struct client cl;
+	struct conn c;
+	struct ring r;
+	struct req *q;
+	int ready[2];
+	char byte;
+	pid_t pid;
+
+	(void)argc, (void)argv;
+	client_start(&cl, 0);
+	conn_mount(&c);
+	conn_init(&c, NULL);
+	if (pipe2(ready, O_CLOEXEC))
+		die("pipe: %s", err_name(errno));
+	fflush(stdout);
+	pid = fork();
+	if (pid < 0)
+		die("fork: %s", err_name(errno));
+	if (!pid) {
+		prctl(PR_SET_PDEATHSIG, SIGKILL);
+		ring_open(&r, 64, IORING_SETUP_SQE128);
+		conn_register(&c, &r, 1, payload_size(&c), 0, possible_cpus());
+		if (!vfork()) {
+			prctl(PR_SET_PDEATHSIG, SIGKILL);
+			if (write(ready[1], "r", 1) != 1)
+				_exit(1);
+			for (;;)
+				pause();
+		}
+		_exit(1);
+	}
+	close(ready[1]);
+	if (read(ready[0], &byte, 1) != 1)
+		die("the server did not start");
+	client_do(&cl, do_stat, c.mnt, "f1", 0, 0);
+	wait_waiting(&c, 1);
+	/* it is counted a moment before it is sent */
+	nap_ms(QUIET_MS);
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	q = next_req(&c, "what was on its way to the server");
+	say("after its death: %s over %s", op_name(q->h.opcode), q->e ? "the ring" : "/dev/fuse");
+	answer(q);
+	client_serve(&cl, &c, "the caller");
+	say("caller: %s", err_name(cl.err));
+	wait_idle(&c);
+	client_stop(&cl);
+	conn_close(&c);
+	return 0;
+}
+
 const struct command notify_commands[] = {
 	{ "interrupt-reply", interrupt_reply, "replies to INTERRUPT for ring requests" },
 	{ "retrieve", retrieve, "NOTIFY_RETRIEVE, also before the ring is ready" },
 	{ "resend", resend, "NOTIFY_RESEND with requests on the ring" },
 	{ "hand-over", hand_over, "requests of a ring that lost its entries" },
+	{ "hand-over-killed", hand_over_killed, "requests on their way to a server that is killed" },
 	{}
 };

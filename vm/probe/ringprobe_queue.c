@@ -3,6 +3,7 @@
 #include "ringprobe.h"
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <signal.h>
 #include <sys/stat.h>
 
@@ -538,6 +539,7 @@ struct committer {
 	struct ring r;
 	struct ent *e;
 	uint64_t id;
+	sem_t committed;	/* the entry is there, and idle */
 	int res;		/* 1: held, next request came; else the error */
 };
 
@@ -548,6 +550,7 @@ static void *commit_elsewhere(void *arg)
 	ring_open(&m->r, 8, IORING_SETUP_SQE128);
 	ring_cmd(&m->r, m->c->fd, PROTO_RING_COMMIT_AND_FETCH, m->e->qid, m->id, m->e);
 	ring_submit(&m->r);
+	sem_post(&m->committed);
 	m->res = ring_wait_one(&m->r, m->e, LIMIT * 1000);
 	if (!m->res) {
 		struct fuse_out_header h = { .error = -ENXIO, .unique = m->e->h->part.commit_id };
@@ -585,10 +588,13 @@ static int other_ring(int argc, char **argv)
 	m.c = &c;
 	m.e = q->e;
 	m.id = q->e->h->part.commit_id;
+	sem_init(&m.committed, 0, 0);
 	if (pthread_create(&t, NULL, commit_elsewhere, &m))
 		die("thread");
 	client_wait(&cl, "the reply committed by another thread");
 	say("committed by another thread on its own ring: caller got %s", err_name(cl.err));
+	/* before, another queue's entry may take what comes */
+	sem_wait(&m.committed);
 	client_do(&cl, do_stat, c.mnt, "f2", 0, 0);
 	client_wait(&cl, "the answer of the other thread");
 	say("the next request went to that thread: caller got %s", err_name(cl.err));
