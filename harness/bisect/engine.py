@@ -8,6 +8,9 @@ either (nearly) always or anything. From kernel to kernel it may differ
 a little (a beta-binomial), since a few patches more or less change the timing of everything. Kernels
 without the failure seem to have it once in a long while.
 
+What is thought beforehand never decides alone: the guilty one is told apart from each rival, `older`
+among them, by a run at least (see Belief.untold).
+
 The next kernel is the one that is expected to tell most per second: another run in a guest that is up
 costs seconds, another kernel has to be built. No guests, no files here: numbers only.
 """
@@ -17,22 +20,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
+Bits = NDArray[np.uint8]
 
 CERTAIN = 0.995  # share of runs in which a failure that is always there shows
 P_CERTAIN = 0.3  # how likely a failure is of that kind, beforehand; more would be rash with flaky ones
-P_OLDER = 0.05  # that it is older than all suspects, beforehand
+P_OLDER = 0.05  # that it is older than all suspects, beforehand; with few of them it is as likely as each is
 FALSE_ALARM = 0.005  # share of runs in which a kernel without the failure seems to have it
 ALIKE = 20.0  # how alike the shares of two kernels are: as if known from so many runs
 _SHARES = np.arange(0.025, 1.0, 0.05)
 _BATCHES = (1, 4, 16)  # numbers of runs thought of together; then one is made, and all is thought anew
 _TOO_LITTLE = 1e-4  # bits: not worth a run
+_BLOCK = 2**19  # numbers unpacked at once
+_RIVALS = 64  # looked at together; the others have their turn when these are done with
 
 
 @dataclass(frozen=True)
@@ -58,23 +64,50 @@ class Costs:
 
 @dataclass(frozen=True)
 class Problem:
-    """contains[kernel, suspect]: which suspects each kernel has in it."""
+    """Which kernel has which suspects in it, and so, by hypothesis, the failure.
 
-    contains: Bools
+    The last hypothesis is `older than all`, which every kernel has. Kept as bits, and unpacked in parts:
+    between two releases there are 15 000 commits, and as many kernels.
+    """
+
+    bits: Bits  # kernel x byte: a bit for each hypothesis, the lowest first
+    suspects: int
+
+    @staticmethod
+    def of(contains: Bools) -> Problem:
+        """contains[kernel, suspect]"""
+        older = np.ones((len(contains), 1), dtype=bool)
+        return Problem(np.packbits(np.hstack([contains, older]), axis=1, bitorder='little'), contains.shape[1])
+
+    @staticmethod
+    def of_masks(masks: Sequence[int], suspects: int) -> Problem:
+        """A number for each kernel: bit n is set if it has suspect n."""
+        width, older = suspects // 8 + 1, 1 << suspects
+        rows = b''.join((mask | older).to_bytes(width, 'little') for mask in masks)
+        return Problem(np.frombuffer(rows, dtype=np.uint8).reshape(len(masks), width), suspects)
 
     @property
     def kernels(self) -> int:
-        return int(self.contains.shape[0])
+        return int(self.bits.shape[0])
 
     @property
-    def suspects(self) -> int:
-        return int(self.contains.shape[1])
+    def hypotheses(self) -> int:
+        return self.suspects + 1
 
-    @cached_property
-    def has(self) -> Floats:
-        """kernel x hypothesis, the last of which is `older than all`: whether the kernel has the failure."""
-        older = np.ones((self.kernels, 1))
-        return np.hstack([self.contains.astype(np.float64), older])
+    def rows(self, kernels: Sequence[int] | slice) -> Bools:
+        """Some kernels x all hypotheses."""
+        return np.unpackbits(self.bits[kernels], axis=1, count=self.hypotheses, bitorder='little').astype(bool)
+
+    def columns(self, hypotheses: Sequence[int] | NDArray[np.intp]) -> Bools:
+        """All kernels x some hypotheses."""
+        chosen = np.asarray(hypotheses, dtype=np.intp)
+        return (self.bits[:, chosen >> 3] >> (chosen & 7).astype(np.uint8) & 1).astype(bool)
+
+    def sums(self, values: Floats) -> Floats:
+        """kernel x column: of values[hypothesis, column] over the hypotheses by which the kernel has the failure."""
+        step = max(1, _BLOCK // self.hypotheses)
+        starts = range(0, self.kernels, step)
+        return np.concatenate([self.rows(slice(start, start + step)).astype(np.float64) @ values for start in starts])
 
 
 @dataclass(frozen=True)
@@ -126,13 +159,15 @@ class Belief:
         self.problem = problem
         self.tallies = tallies
         tested = [number for number, tally in enumerate(tallies) if tally.runs]
-        prior = np.full(problem.suspects + 1, (1 - P_OLDER) / max(1, problem.suspects))
-        prior[-1] = P_OLDER
+        older = max(P_OLDER, 1 / problem.hypotheses)
+        prior = np.full(problem.hypotheses, (1 - older) / max(1, problem.suspects))
+        prior[-1] = older
         log = np.log(prior)[:, None] + np.log(_share_prior(certain))[None, :]
         if tested:
             bad = np.array([_log_runs(tallies[k].fails, tallies[k].passes) for k in tested])
             good = np.array([_log_good_runs(tallies[k].fails, tallies[k].passes) for k in tested])
-            log = log + problem.has[tested].T @ (bad - good[:, None])
+            log = log + problem.rows(tested).T.astype(np.float64) @ (bad - good[:, None])
+        self._certain = certain
         joint = np.exp(log - log.max())
         self._joint: Floats = joint / joint.sum()  # hypothesis x share
         self.weights: Floats = self._joint.sum(axis=1)
@@ -140,10 +175,13 @@ class Belief:
     def suspicions(self) -> list[Suspicion]:
         """The most likely first."""
         open_ = [number for number, tally in enumerate(self.tallies) if not tally.blocked]
-        packed = np.packbits(self.problem.has[open_].astype(bool), axis=0)
         groups: dict[bytes, list[int]] = {}
-        for hypothesis in range(self.problem.suspects + 1):
-            groups.setdefault(packed[:, hypothesis].tobytes(), []).append(hypothesis)
+        step = max(8, _BLOCK // self.problem.kernels)
+        for start in range(0, self.problem.hypotheses, step):
+            block = range(start, min(start + step, self.problem.hypotheses))
+            packed = np.packbits(self.problem.columns(block)[open_], axis=0)
+            for number, hypothesis in enumerate(block):
+                groups.setdefault(packed[:, number].tobytes(), []).append(hypothesis)
         found = []
         for members in groups.values():
             suspects = tuple(member for member in members if member < self.problem.suspects)
@@ -151,41 +189,58 @@ class Belief:
             found.append(Suspicion(suspects, len(suspects) < len(members), probability))
         return sorted(found, key=lambda suspicion: -suspicion.probability)
 
-    def choose(self, costs: Costs, distance: Floats | None = None) -> int | None:
+    def untold(self, suspicion: Suspicion) -> Bools:
+        """Kernels that can tell a suspicion from a rival that no run speaks against so far. None: it is shown."""
+        members = [*suspicion.suspects, *([self.problem.suspects] if suspicion.older else [])]
+        own = members[0]
+        tested = [number for number, tally in enumerate(self.tallies) if tally.runs]
+        has = self.problem.rows(tested)
+        fits = has[:, own] == np.array([self._seems_faulty(self.tallies[number]) for number in tested], dtype=bool)
+        refuted = (has[fits] != has[fits][:, [own]]).any(axis=0)
+        refuted[members] = True
+        rivals = np.flatnonzero(~refuted)
+        rivals = rivals[np.argsort(-self.weights[rivals])][:_RIVALS]
+        telling = (self.problem.columns(rivals) != self.problem.columns([own])).any(axis=1)
+        telling[[number for number, tally in enumerate(self.tallies) if tally.blocked]] = False
+        return np.asarray(telling)
+
+    def _seems_faulty(self, tally: Tally) -> bool:
+        """What the runs of one kernel say by themselves."""
+        shares = np.log(_share_prior(self._certain)) + _log_runs(tally.fails, tally.passes)
+        return float(np.logaddexp.reduce(shares)) > _log_good_runs(tally.fails, tally.passes)
+
+    def choose(self, costs: Costs, places: Floats | None = None, among: Bools | None = None) -> int | None:
         """The kernel to run next; None when none would tell anything.
 
-        distance[a, b]: how far two kernels are apart, from 0 to 1. Those near one that could not be
-        tested are tried later.
+        places: where each kernel is on the way from the good end (0) to the bad one (1). Those near one that
+        could not be tested are tried later. among: one of these it has to be, however little it tells.
         """
-        best = np.zeros(self.problem.kernels)
-        telling = np.zeros(self.problem.kernels)
-        for runs in _BATCHES:
-            bits = self._bits(runs)
-            telling = np.maximum(telling, bits)
-            best = np.maximum(best, bits / (costs.ready + runs * costs.run))
-        best *= self._testable(distance)
-        for number, tally in enumerate(self.tallies):
-            if tally.blocked:
-                best[number] = telling[number] = 0.0
-        best[telling < _TOO_LITTLE] = 0.0
+        bits = self._bits()
+        seconds = costs.ready[:, None] + np.array(_BATCHES)[None, :] * costs.run
+        best = (bits / seconds).max(axis=1) * self._testable(places)
+        if among is not None:
+            best = np.where(among, best + 1e-9 / seconds[:, 0], 0.0)
+        else:
+            best[bits.max(axis=1) < _TOO_LITTLE] = 0.0
+        best[[number for number, tally in enumerate(self.tallies) if tally.blocked]] = 0.0
         return int(best.argmax()) if best.max() > 0 else None
 
-    def _bits(self, runs: int) -> Floats:
-        """What so many runs of each kernel are expected to say: whether there is a failure among them."""
-        good = (1 - FALSE_ALARM) ** runs
-        has, weights = self.problem.has, self.weights
-        # Of all kernels that were not run yet it is the same, but for what they contain
-        quiet = self._quiet([Tally()], runs)[:, 0]
-        faulty = has @ weights
-        mean = has @ (weights * quiet) + (1 - faulty) * good
-        noise = has @ (weights * _entropy(quiet)) + (1 - faulty) * _entropy(np.array(good))
-        bits = _entropy(mean) - noise
+    def _bits(self) -> Floats:
+        """kernel x batch: what so many runs are expected to say, namely whether there is a failure among them."""
         tested = [number for number, tally in enumerate(self.tallies) if tally.runs and not tally.blocked]
+        weights = self.weights
+        # Of all kernels that were not run yet it is the same, but for what they contain
+        quiet = np.hstack([self._quiet([Tally()], runs) for runs in _BATCHES])
+        columns = [weights[:, None], weights[:, None] * quiet, weights[:, None] * _entropy(quiet)]
+        faulty, silent, noise = np.split(self.problem.sums(np.hstack(columns)), [1, 1 + len(_BATCHES)], axis=1)
+        good = (1 - FALSE_ALARM) ** np.array(_BATCHES)
+        bits = _entropy(silent + (1 - faulty) * good) - noise - (1 - faulty) * _entropy(good)
         if tested:
-            own = self._quiet([self.tallies[number] for number in tested], runs)
-            own = np.where(has[tested].T > 0, own, good)
-            bits[tested] = _entropy(weights @ own) - weights @ _entropy(own)
-        return bits
+            has = self.problem.rows(tested).T
+            for number, runs in enumerate(_BATCHES):
+                own = np.where(has, self._quiet([self.tallies[kernel] for kernel in tested], runs), good[number])
+                bits[tested, number] = _entropy(weights @ own) - weights @ _entropy(own)
+        return np.asarray(bits)
 
     def _quiet(self, tallies: Sequence[Tally], runs: int) -> Floats:
         """hypothesis x tally: chance that a faulty kernel with such a tally shows nothing in so many more runs."""
@@ -195,18 +250,24 @@ class Belief:
         ]
         return np.asarray(self._joint @ np.array(silent).T / np.maximum(self.weights, 1e-300)[:, None])
 
-    def _testable(self, distance: Floats | None) -> Floats:
+    def _testable(self, places: Floats | None) -> Floats:
         """How likely each kernel can be tested, judging by those around it."""
         blocked = [number for number, tally in enumerate(self.tallies) if tally.blocked]
-        if distance is None or not blocked:
+        if places is None or not blocked:
             return np.ones(self.problem.kernels)
         tested = [number for number, tally in enumerate(self.tallies) if tally.runs and not tally.blocked]
-        near = np.exp(-distance * 8)
-        bad, fine = near[:, blocked].sum(axis=1), near[:, tested].sum(axis=1)
-        return np.asarray((0.3 + fine) / (0.3 + fine + bad), dtype=np.float64)
+
+        def near(kernels: Sequence[int]) -> Floats:
+            total = np.zeros(self.problem.kernels)
+            for kernel in kernels:
+                total += np.exp(-8 * np.abs(places - places[kernel]))
+            return total
+
+        fine = 0.3 + near(tested)
+        return np.asarray(fine / (fine + near(blocked)), dtype=np.float64)
 
 
-def healed(reference: Tally, tally: Tally, prior: float = 0.2) -> float:
+def healed(reference: Tally, tally: Tally, prior: float) -> float:
     """How likely a kernel no longer has the failure that the reference has. For dropping single patches."""
     shares = np.log(_share_prior(P_CERTAIN)) + _log_runs(reference.fails, reference.passes)
     weights = np.exp(shares - shares.max())

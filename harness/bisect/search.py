@@ -87,13 +87,16 @@ def find(search: Search, criterion: Criterion) -> Answer:
         tallies = _tallies(search, criterion)
         belief = Belief(search.range.problem, tallies, certain)
         best = belief.suspicions()[0]
+        among = None
         if best.probability >= search.confidence:
-            return _conclude(search, criterion, tallies, best)
+            among = belief.untold(best)
+            if not among.any():
+                return _conclude(search, criterion, tallies, best, True)
         number = None
         if len(search.seen) < MAX_RUNS:
-            number = belief.choose(search.costs(), search.range.distance)
+            number = belief.choose(search.costs(), search.range.places, among)
         if number is None:
-            return _conclude(search, criterion, tallies, best)
+            return _conclude(search, criterion, tallies, best, False)
         subject = search.range.subjects[number]
         made = _step(search, criterion, subject)
         _tell(search, criterion, subject, made, _guess(search, best))
@@ -240,9 +243,8 @@ def _tallies(search: Search, criterion: Criterion) -> list[Tally]:
     return tallies
 
 
-def _conclude(search: Search, criterion: Criterion, tallies: Sequence[Tally], best: Suspicion) -> Answer:
+def _conclude(search: Search, criterion: Criterion, tallies: Sequence[Tally], best: Suspicion, sure: bool) -> Answer:
     names = tuple(search.range.suspects[number] for number in best.suspects)
-    sure = best.probability >= search.confidence
     trouble = ''
     if not sure:
         trouble = f'not sure enough: the most likely is {_guess(search, best)}'
@@ -260,7 +262,7 @@ def _conclude(search: Search, criterion: Criterion, tallies: Sequence[Tally], be
 def _shown(search: Search, tallies: Sequence[Tally], best: Suspicion) -> tuple[int, int]:
     """Runs that showed the failure, and all runs, of the kernels that have it."""
     hypothesis = best.suspects[-1] if best.suspects else search.range.problem.suspects
-    mine = [tally for tally, has in zip(tallies, search.range.problem.has[:, hypothesis], strict=True) if has]
+    mine = [tally for tally, (has,) in zip(tallies, search.range.problem.columns([hypothesis]), strict=True) if has]
     return sum(tally.fails for tally in mine), sum(tally.runs for tally in mine)
 
 
@@ -277,7 +279,7 @@ def _between(search: Search, tallies: Sequence[Tally], best: Suspicion) -> list[
     if len(best.suspects) + best.older < 2:
         return []
     columns = [*best.suspects, *([search.range.problem.suspects] if best.older else [])]
-    telling = search.range.problem.has[:, columns]
+    telling = search.range.problem.columns(columns)
     found = []
     for number in np.flatnonzero(telling.min(axis=1) != telling.max(axis=1)):
         seen = search.of(search.range.subjects[int(number)])
@@ -288,16 +290,14 @@ def _between(search: Search, tallies: Sequence[Tally], best: Suspicion) -> list[
 
 def _gradual(search: Search, criterion: CostsMore, suspect: int) -> str:
     """A limit can be crossed in small steps, none of which is to blame for all of it."""
-    contains = search.range.problem.contains
-    index = next(number for number in range(len(contains)) if contains[number, suspect])
+    problem = search.range.problem
+    with_it = problem.columns([suspect])[:, 0]
+    index = int(with_it.argmax())
     own = criterion.growth(search.range.subjects[index].key)
-    below = [
-        growth[0]
-        for number, subject in enumerate(search.range.subjects)
-        if not contains[number, suspect]
-        and contains[index][contains[number]].all()
-        and (growth := criterion.growth(subject.key)) is not None
-    ]
+    growths = {number: criterion.growth(subject.key) for number, subject in enumerate(search.range.subjects)}
+    measured = [number for number, growth in growths.items() if growth is not None and not with_it[number]]
+    inside = ~(problem.rows(measured) & ~problem.rows([index])).any(axis=1)
+    below = [growth[0] for number, there in zip(measured, inside, strict=True) if there and (growth := growths[number])]
     if own is None or not below or own[0] - max(below) >= criterion.limit - own[1]:
         return ''
     return (
@@ -343,7 +343,7 @@ def find_healing(search: Search, criterion: FailsThisWay, folder: Path) -> Answe
         tally = criterion.tally(subject.key, search.seen)
         sure = 0.5
         while not tally.blocked:
-            sure = engine.healed(reference, tally)
+            sure = engine.healed(reference, tally, 0.2)
             if (tally.runs and not 1 - search.confidence < sure < search.confidence) or tally.runs >= MAX_RUNS // 5:
                 break
             made = search.run(subject)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +36,7 @@ class Range:
     subjects: tuple[Subject, ...]
     suspects: tuple[str, ...]
     problem: Problem
-    distance: Floats  # see Belief.choose
+    places: Floats  # of the kernels, from 0 to 1; see Belief.choose
     series: bool  # kernels are prefixes of a series: nobody has said that the first one is good
 
 
@@ -53,12 +54,11 @@ def of_series(request: KernelRequest, whole: PatchSeries, good: PatchSeries | No
         if good is not None:
             reference = _counterpart(request, whole, good, number)
         subjects.append(_prefix(request, whole, number, reference))
-    steps = np.arange(count + 1, dtype=np.float64)
     return Range(
         tuple(subjects),
         whole.names,
-        Problem(np.tri(count + 1, count, -1, dtype=bool)),
-        np.abs(steps[:, None] - steps[None, :]) / count,
+        Problem.of(np.tri(count + 1, count, -1, dtype=bool)),
+        np.linspace(0.0, 1.0, count + 1),
         True,
     )
 
@@ -128,30 +128,30 @@ def of_commits(lab: Lab, request: KernelRequest, good: str, bad: str) -> Range:
     )
     commits = [line.split() for line in listed.splitlines()]
     keys = [words[0] for words in commits]
-    reach: dict[str, int] = {}
-    for number, (key, *parents) in enumerate(commits):
-        reach[key] = 1 << number
-        for parent in parents:
-            reach[key] |= reach.get(parent, 0)
-    contains = np.array([_bits(0, len(keys)), *(_bits(reach[key], len(keys)) for key in keys)])
+    masks = [0, *_reach(commits)]
     names = [f'{key[:12]} {titles.get(key, "")}' for key in keys]
 
     def subject(key: str, name: str) -> Subject:
         return Subject(key, name, replace(request, source=SourceRequest(source=f'{repository}#{key}')))
 
-    sizes = contains.sum(axis=1).astype(np.float64)
     return Range(
         (subject(first, f'{first[:12]} (GOOD)'), *(subject(key, name) for key, name in zip(keys, names, strict=True))),
         tuple(names),
-        Problem(contains),
-        np.abs(sizes[:, None] - sizes[None, :]) / len(keys),
+        Problem.of_masks(masks, len(keys)),
+        np.array([mask.bit_count() / len(keys) for mask in masks]),
         False,
     )
 
 
-def _bits(mask: int, count: int) -> list[bool]:
-    text = np.frombuffer(mask.to_bytes((count + 7) // 8, 'little'), dtype=np.uint8)
-    return [bool(bit) for bit in np.unpackbits(text, bitorder='little')[:count]]
+def _reach(commits: Sequence[Sequence[str]]) -> list[int]:
+    """What each commit contains, itself included: a bit for each. Given are commits and their parents, oldest first."""
+    found: dict[str, int] = {}
+    for number, (key, *parents) in enumerate(commits):
+        mask = 1 << number
+        for parent in parents:
+            mask |= found.get(parent, 0)
+        found[key] = mask
+    return list(found.values())
 
 
 def _commit(lab: Lab, repository: Path, name: str) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Simulated kernels for the bisection's engine: random histories, a guilty one, failures by chance."""
+"""Simulated kernels for bisections: random histories, a guilty one, failures by chance. The search is the real one."""
 
 from __future__ import annotations
 
@@ -8,12 +8,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from harness.bisect.engine import Belief, Costs, Problem, Suspicion, Tally
+from harness import config
+from harness.bisect.engine import Problem
+from harness.bisect.judgement import FailsThisWay
+from harness.bisect.report import Answer
+from harness.bisect.search import Search, find
+from harness.bisect.signature import Signature
+from harness.bisect.state import Observation
+from harness.bisect.state import Outcome as Ended
+from harness.bisect.subjects import Range, Subject
+from harness.kernel import KernelRequest
+from harness.source import SourceRequest
+
+THIS = Signature('a/001[dev]', 'fail', ('-right', '+wrong'))
+REQUEST = KernelRequest(SourceRequest(), config.ConfigRequest((), ''))
 
 
 def line(count: int) -> Problem:
     """A series: kernel k has the first k patches."""
-    return Problem(np.tri(count + 1, count, -1, dtype=bool))
+    return Problem.of(np.tri(count + 1, count, -1, dtype=bool))
 
 
 def history(chance: random.Random, count: int) -> Problem:
@@ -36,8 +49,7 @@ def history(chance: random.Random, count: int) -> Problem:
             mask |= reach[parent]
         reach.append(mask)
         heads.append(number)
-    contains = [[bool(mask >> suspect & 1) for suspect in range(count)] for mask in reach]
-    return Problem(np.array(contains))
+    return Problem.of_masks(reach, count)
 
 
 @dataclass(frozen=True)
@@ -50,46 +62,78 @@ class World:
     spread: float = 0.0  # shares of kernels differ by as much
     untestable: frozenset[int] = frozenset()
     false_alarm: float = 0.0
+    series: bool = True  # nobody has said that the first kernel is good
 
 
 @dataclass(frozen=True)
 class Outcome:
-    suspicion: Suspicion
-    runs: int
-    kernels: int
+    answer: Answer
+    seen: tuple[int, ...]  # the kernels of all runs, in order
+
+    @property
+    def suspects(self) -> set[int]:
+        return {int(name) for name in self.answer.suspects}
+
+    @property
+    def runs(self) -> int:
+        return len(self.seen)
+
+    @property
+    def kernels(self) -> int:
+        return len(set(self.seen))
 
 
-def bisect(world: World, chance: random.Random, confidence: float = 0.95, limit: int = 400) -> Outcome:
+class _Memory:
+    """A state without a file."""
+
+    def __init__(self) -> None:
+        self.observations: list[Observation] = []
+
+    def add(self, observation: Observation) -> None:
+        self.observations.append(observation)
+
+
+class _Runs:
+    """A Trial. A kernel takes a minute to make, ten seconds to boot, five for each run."""
+
+    def __init__(self, world: World, chance: random.Random) -> None:
+        self._world, self._chance = world, chance
+        self._has = world.problem.columns([world.guilty])[:, 0]
+        self._shares = [
+            min(1.0, max(0.02, world.share + chance.uniform(-world.spread, world.spread)))
+            for _ in range(world.problem.kernels)
+        ]
+        self._built: set[int] = set()
+        self._up: Subject | None = None
+
+    def run(self, subject: Subject) -> Observation:
+        kernel = int(subject.key)
+        seconds = {'build': 60.0 * (kernel not in self._built), 'boot': 10.0 * (subject != self._up), 'check': 5.0}
+        self._built.add(kernel)
+        self._up = subject
+        if kernel in self._world.untestable:
+            return Observation(subject.key, Ended.BUILD, (), 'error', seconds=seconds)
+        rate = self._shares[kernel] if self._has[kernel] else self._world.false_alarm
+        if self._chance.random() < rate:
+            return Observation(subject.key, Ended.FAIL, (THIS,), 'wrong', seconds=seconds)
+        return Observation(subject.key, Ended.PASS, seconds=seconds)
+
+    def up(self) -> Subject | None:
+        return self._up
+
+    def close(self) -> None:
+        self._up = None
+
+
+def bisect(world: World, chance: random.Random, confidence: float = 0.95) -> Outcome:
     problem = world.problem
-    tallies = [Tally() for _ in range(problem.kernels)]
-    shares = [
-        min(1.0, max(0.02, world.share + chance.uniform(-world.spread, world.spread))) for _ in range(problem.kernels)
-    ]
-    up = -1
-    seen = set()
-    total = 0
-    while total < limit:
-        belief = Belief(problem, tallies)
-        if total == 0:
-            kernel: int | None = problem.kernels - 1
-        else:
-            best = belief.suspicions()[0]
-            if tallies[-1].fails and best.probability >= confidence:
-                break
-            ready = np.full(problem.kernels, 60.0)
-            if up >= 0:
-                ready[up] = 0.0
-            kernel = belief.choose(Costs(ready, 5.0)) if tallies[-1].fails else problem.kernels - 1
-        if kernel is None:
-            break
-        seen.add(kernel)
-        up = kernel
-        total += 1
-        if kernel in world.untestable:
-            tallies[kernel] = Tally(blocked=True)
-            continue
-        faulty = problem.has[kernel, world.guilty] > 0
-        failed = chance.random() < (shares[kernel] if faulty else world.false_alarm)
-        old = tallies[kernel]
-        tallies[kernel] = Tally(old.fails + failed, old.passes + (not failed))
-    return Outcome(Belief(problem, tallies).suspicions()[0], total, len(seen))
+    asked = Range(
+        tuple(Subject(str(number), f'kernel {number}', REQUEST) for number in range(problem.kernels)),
+        tuple(map(str, range(problem.suspects))),
+        problem,
+        np.linspace(0.0, 1.0, problem.kernels),
+        world.series,
+    )
+    search = Search(asked, _Runs(world, chance), _Memory(), confidence)  # type: ignore[arg-type]
+    answer = find(search, FailsThisWay())
+    return Outcome(answer, tuple(int(one.kernel) for one in search.seen))
