@@ -34,6 +34,7 @@ class KernelImage:
     variant: str = ''
     compiler: str | None = None
     coverage: Path | None = None  # folder with what maps its line counts to the series, if it counts lines
+    provides: frozenset[str] = frozenset()  # what its series promises; series.FEATURES
 
     def save(self) -> None:
         """Record it beside the image. Paths are kept as names: the folder is renamed when finished."""
@@ -44,7 +45,8 @@ class KernelImage:
             # Another checkout, which knows nothing of this, may use the same cache.
             del record['coverage']
         record['modules'] = [path.name for path in self.modules]
-        del record['directory']
+        # Promises are the series folder's, not the image's: they may change while the patches do not.
+        del record['directory'], record['provides']
         (self.directory / _RECORD).write_text(json.dumps(record, indent=1) + '\n', encoding='utf-8')
 
     def describe(self) -> str:

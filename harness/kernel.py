@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import build, config, image, series, source
@@ -54,4 +54,5 @@ def obtain(lab: Lab, request: KernelRequest) -> KernelImage:
     chosen = series.choose(lab, tree, request.series)
     if request.prefix is not None:
         chosen = chosen.prefix(request.prefix)
-    return build.build(lab, series.apply(lab, tree, chosen, request.mend), request.config)
+    built = build.build(lab, series.apply(lab, tree, chosen, request.mend), request.config)
+    return replace(built, provides=chosen.provides)

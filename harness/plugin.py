@@ -29,6 +29,7 @@ from harness.image import KernelImage
 from harness.keeper import memory_for
 from harness.lab import Lab
 from harness.progress import Progress
+from harness.series import FEATURES
 from harness.shard import Controller, Worker
 from harness.verdict import LAB, CheckResult, State
 
@@ -43,8 +44,8 @@ _LEDGER = pytest.StashKey['Ledger']()
 _CONTROLLER = pytest.StashKey[Controller]()
 _WORKER = pytest.StashKey[Worker]()
 
-# What a CI machine cannot bring along. Anything else that is not run there is a failure: nobody
-# looks at a list of skipped checks that grows.
+# What a CI machine cannot bring along. Anything else that is not run there is a failure, unless it is for want
+# of a feature that the series does not promise: nobody looks at a list of skipped checks that grows.
 CI_NOTRUN = tuple(
     re.compile(pattern)
     for pattern in (
@@ -54,7 +55,6 @@ CI_NOTRUN = tuple(
         f'^{known.EXCLUDED}',
     )
 )
-CI_NOTRUN_STOCK = (re.compile(r'^only our series '), re.compile(r'^kernel has no FUSE over io_uring$'))
 
 
 class CheckFailedError(Exception):
@@ -235,9 +235,7 @@ class CheckItem(pytest.Item):
             raise
         self._describe(result)
         if result.state is State.NOTRUN:
-            # What xfstests cannot do with FUSE, no machine can bring along.
-            ci = os.environ.get('CI', '') == 'true' and not self.check.suite
-            if not may_be_notrun(result.reason, campaign.kernel, ci):
+            if in_ci() and not may_be_notrun(result.name, result.reason, campaign.kernel):
                 pytest.fail(f'not run, which CI does not accept: {result.reason}', pytrace=False)
             pytest.skip(result.reason)
         if result.state is State.KNOWN:
@@ -274,14 +272,18 @@ def campaign_of(config: pytest.Config) -> Campaign:
     return config.stash[CAMPAIGN]
 
 
-def may_be_notrun(reason: str, image: KernelImage | None, ci: bool) -> bool:
-    """Whether this machine may leave a check out for this reason."""
-    if not ci:
+def in_ci() -> bool:
+    return os.environ.get('CI', '') == 'true'
+
+
+def may_be_notrun(name: str, reason: str, image: KernelImage | None) -> bool:
+    """Whether CI may leave a check out for this reason."""
+    if name.startswith(f'{xfstests.AREA}/'):
+        # What xfstests cannot do with FUSE, no machine can bring along.
         return True
-    allowed = CI_NOTRUN
-    if image is None or image.series_digest in (None, 'stock'):
-        allowed += CI_NOTRUN_STOCK
-    return any(pattern.search(reason) for pattern in allowed)
+    promised = image.provides if image else frozenset()
+    missing = (words for feature, words in FEATURES.items() if feature not in promised)
+    return reason in missing or any(pattern.search(reason) for pattern in CI_NOTRUN)
 
 
 def _explain_failure(error: CheckFailedError) -> str:
@@ -414,7 +416,6 @@ def outcome(config: pytest.Config, campaign: Campaign, code: int) -> tuple[int, 
         status = EXIT_VERDICT
     problem = ''
     controller = config.stash.get(_CONTROLLER, None)
-    states = [state(check) for check in campaign.checks]
     if error is not None:
         problem = f'{error.kind}: {error.what}'
     elif code == pytest.ExitCode.NO_TESTS_COLLECTED:
@@ -426,14 +427,42 @@ def outcome(config: pytest.Config, campaign: Campaign, code: int) -> tuple[int, 
     elif code != pytest.ExitCode.INTERRUPTED and controller and (missing := controller.missing()):
         status = EXIT_LAB
         problem = f'{len(missing)} checks have no verdict, too many processes of the harness died: {missing[0]}'
-    elif status == EXIT_VERDICT and State.LAB in states and State.BAD not in states:
-        lost = states.count(State.LAB)
-        status, problem = EXIT_LAB, f'{LAB}{lost} checks lost their guest or their process again and again'
-    elif status == EXIT_PASS and campaign.strays():
-        status, problem = EXIT_VERDICT, 'the kernel complained outside of any check'
-    elif status == EXIT_PASS and os.environ.get('CI', '') == 'true' and (stale := campaign.stale_known()):
-        status, problem = EXIT_VERDICT, f'tests/known-failures is out of date: {stale[0]}'
+    elif status in (EXIT_PASS, EXIT_VERDICT):
+        status, problem = _judged(campaign, status)
     return status, problem
+
+
+def _judged(campaign: Campaign, status: int) -> tuple[int, str]:
+    """The same of a session that came to its end, whose checks alone would give this status."""
+    states = [state(check) for check in campaign.checks]
+    problems = ['the kernel complained outside of any check'] if campaign.strays() else []
+    if in_ci():
+        problems += _not_for_ci(campaign)
+    if problems:
+        return EXIT_VERDICT, '; '.join(problems)
+    if status == EXIT_VERDICT and State.LAB in states and State.BAD not in states:
+        lost = states.count(State.LAB)
+        return EXIT_LAB, f'{LAB}{lost} checks lost their guest or their process again and again'
+    return status, ''
+
+
+def _not_for_ci(campaign: Campaign) -> list[str]:
+    """What fails a run only where nobody looks at it."""
+    found = []
+    left_out = [
+        check
+        for check in campaign.checks
+        if state(check) is State.NOTRUN and not may_be_notrun(check['name'], check['reason'], campaign.kernel)
+    ]
+    if left_out:
+        first = left_out[0]
+        found.append(
+            f'not run, which CI does not accept: {len(left_out)} checks, '
+            f'first {first["name"]}[{first["section"]}]: {first["reason"]}'
+        )
+    if stale := campaign.stale_known():
+        found.append(f'known failures are out of date: {"; ".join(stale)}')
+    return found
 
 
 def broken_of(config: pytest.Config) -> list[str]:

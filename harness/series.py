@@ -28,6 +28,15 @@ log = logging.getLogger(__name__)
 NO_SERIES = 'none'
 STOCK = 'stock'  # what stands for the digest of an empty series
 
+# What a series may say in its file `provides` that its kernel has, and how a check says that a kernel has it
+# not. In CI, a check may be left out for want of what the series has not promised.
+PROVIDES = 'provides'
+FEATURES = {
+    'ring': 'kernel has no FUSE over io_uring',
+    'series': 'only our series has what this tests',
+    'krpc': 'no /dev/fuse-krpc',
+}
+
 
 @dataclass(frozen=True)
 class Patch:
@@ -40,6 +49,7 @@ class Patch:
 class PatchSeries:
     directory: Path | None  # None: no series
     patches: tuple[Patch, ...]
+    provides: frozenset[str] = frozenset()  # of FEATURES
 
     @property
     def digest(self) -> str:
@@ -56,7 +66,9 @@ class PatchSeries:
         """The first `count` patches."""
         if not 0 <= count <= len(self.patches):
             raise UsageError(f'the series has {len(self.patches)} patches; no prefix of {count}')
-        return replace(self, patches=self.patches[:count])
+        # What a part of the series provides nobody has said.
+        whole = count == len(self.patches)
+        return replace(self, patches=self.patches[:count], provides=self.provides if whole else frozenset())
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,18 @@ def load(directory: Path) -> PatchSeries:
     unlisted = sorted(path.name for path in directory.glob('*.patch') if path.name not in {p.name for p in patches})
     if unlisted:
         log.warning('not in %s, so not applied: %s', listing, ', '.join(unlisted))
-    return PatchSeries(directory, tuple(patches))
+    return PatchSeries(directory, tuple(patches), _provides(directory / PROVIDES))
+
+
+def _provides(path: Path) -> frozenset[str]:
+    """Words of FEATURES, # starts a comment. Nothing is promised without the file."""
+    if not path.is_file():
+        return frozenset()
+    lines = path.read_text(encoding='utf-8', errors='replace').splitlines()
+    words = frozenset(word for line in lines for word in line.split('#', 1)[0].split())
+    if unknown := words - set(FEATURES):
+        raise UsageError(f'{path}: no such feature: {min(unknown)}', hint=f'there are {", ".join(FEATURES)}')
+    return words
 
 
 # --- applying ------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""pytest plugin (-p fakeworker): real controller, workers and campaigns, guests that are scripts.
+"""pytest plugin (-p fakeworker), or to be imported before cli.main(): real controller, workers and campaigns,
+guests that are scripts.
 
 In the environment: FAKE_ROOT, the repository to pretend; FAKE_SCRIPT, JSON of what each run of a check
-does, one after the other: pass, fail, wait, killed (its guest, from outside) or die (its worker, with SIGKILL).
+does, one after the other: pass, fail, notrun, wait, killed (its guest, from outside) or die (its worker, with SIGKILL).
 Every run leaves a line in FAKE_ROOT/runs: check, process, its guest's process, what it did.
 """
 
@@ -15,9 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from fakeguest import FakeKeeper, Script
+from fakeguest import FakeKeeper, Script, report
 
 import harness.campaign
+import harness.cli
 import harness.plugin
 from harness.boot import TCG
 from harness.errors import VerdictError
@@ -72,6 +74,7 @@ class Keeper(FakeKeeper):
         return {
             'pass': Script(),
             'fail': Script(stdout=b'ko\n'),
+            'notrun': Script(stdout=b'', stderr=report('notrun', reason='no /usr/bin/nbdkit')),
             'killed': Script(killed='QEMU was killed: SIGKILL', stderr=''),
         }[what]
 
@@ -103,6 +106,7 @@ def obtain(lab: Lab, request: object) -> KernelImage:
     return KernelImage(image=ROOT / 'bzImage', directory=ROOT, release='6.12.0')
 
 
+harness.cli.Lab = lambda runner, **more: Lab(runner, root=ROOT, **more)  # type: ignore[assignment,misc]
 harness.plugin.Lab = lambda runner: Lab(runner, root=ROOT)  # type: ignore[assignment,misc]
 harness.campaign.kernel.obtain = obtain
 harness.campaign.build_bundle = lambda lab: Bundle(())

@@ -58,6 +58,9 @@ def test_nothing_changed_builds_nothing(
     first = kernel(patches)
     monkeypatch.setattr(build, '_build', lambda *_: pytest.fail('built again'))
     assert kernel(patches) == first
+    # Nor does a promise, which is not the kernel's.
+    (patches / 'provides').write_text('ring\n')
+    assert kernel(patches) == replace(first, provides=frozenset({'ring'}))
 
 
 def test_edit_builds_what_it_touches(lab: Lab, kernel: Obtain, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from faketree import FIRST, SECOND, change, git, make_series
 
 from harness import series, series_edit, source
 from harness.errors import UsageError, VerdictError
-from harness.lab import Lab
+from harness.lab import REPOSITORY, Lab
 from harness.series import PatchedTree
 from harness.source import KernelTree, SourceRequest
 
@@ -70,6 +70,26 @@ def test_known_prefix_is_not_applied_again(
     assert seen == ['0002-change-2.patch']
     assert second.commits[0] == first.commits[0]
     assert 'return 21;' in dev_c(lab, second.commit)
+
+
+def test_what_a_series_promises(folder: Path) -> None:
+    assert series.load(folder).provides == frozenset()
+    (folder / 'provides').write_text('# why\nring  # FUSE over io_uring\nkrpc\n')
+    loaded = series.load(folder)
+    assert loaded.provides == {'ring', 'krpc'}
+    assert [loaded.prefix(count).provides for count in (1, 2)] == [frozenset(), loaded.provides]
+    (folder / 'provides').write_text('rings\n')
+    with pytest.raises(UsageError, match='no such feature: rings') as caught:
+        series.load(folder)
+    assert caught.value.hint == 'there are ring, series, krpc'
+
+
+def test_ours_promises_all_and_run_check_says_it_so(lab: Lab) -> None:
+    assert series.load(REPOSITORY / 'kernel-patches' / '6.12').provides == set(series.FEATURES)
+    run_check = (REPOSITORY / 'vm' / 'guest' / 'run-check').read_text()
+    assert all(f'notrun "{series.FEATURES[name]}"' in run_check for name in ('ring', 'series'))
+    assert 'notrun "no ${need#*:}"' in run_check
+    assert series.FEATURES['krpc'] == 'no /dev/fuse-krpc'
 
 
 def test_prefix(lab: Lab, tree: KernelTree, folder: Path) -> None:

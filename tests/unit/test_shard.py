@@ -214,14 +214,24 @@ class Session:
         (root / 'Kconfig.fragment').write_text('')
 
     def start(self, *arguments: str, script: dict[str, list[str]] | None = None, **environment: str) -> None:
-        env = {
-            **os.environ, 'PYTHONPATH': f'{ROOT}:{UNIT}', 'FAKE_ROOT': str(self.root), **environment,
-            'FAKE_SCRIPT': json.dumps(script or {}), 'PYTHONDONTWRITEBYTECODE': '1',
-        }  # fmt: skip
-        env.pop('CI', None)
         words = ['-p', 'harness.plugin', '-p', 'fakeworker', '-p', 'no:cacheprovider', '--rootdir', str(self.root)]
+        words = ['-m', 'pytest', *words, f'--confcutdir={self.root}', *arguments, 'tests/checks']
+        self._start(words, script, environment)
+
+    def start_vm_test(self, *arguments: str, script: dict[str, list[str]] | None = None, **environment: str) -> None:
+        """`python -m harness vm-test`, in one process."""
+        code = 'import sys, fakeworker; from harness.cli import main; sys.exit(main(sys.argv[1:]))'
+        self._start(['-c', code, 'vm-test', *arguments], script, environment)
+
+    def _start(self, words: list[str], script: dict[str, list[str]] | None, environment: dict[str, str]) -> None:
+        env = {
+            **os.environ, 'PYTHONPATH': f'{ROOT}:{UNIT}', 'FAKE_ROOT': str(self.root),
+            'FAKE_SCRIPT': json.dumps(script or {}), 'PYTHONDONTWRITEBYTECODE': '1',
+            # The machine's own, so that a test says what it means.
+            'CI': '', **environment,
+        }  # fmt: skip
         self.process = subprocess.Popen(
-            [sys.executable, '-m', 'pytest', *words, f'--confcutdir={self.root}', *arguments, 'tests/checks'],
+            [sys.executable, *words],
             cwd=self.root, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
 
