@@ -67,7 +67,7 @@ def _add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--row', metavar='ROW', help='instead: a row of cost/ that has become dearer')
     parser.add_argument(
         '--section', action='append', choices=('dev', 'nosplice', 'uring'), default=None, metavar='NAME',
-        help='dev or uring (default: all of the check; uring for a row)',
+        help='dev or uring (default: the one that fails at the bad end, dev before uring; uring for a row)',
     )  # fmt: skip
     parser.add_argument(
         '--worse', type=_share, default=None, metavar='PERCENT', help='with --row: what counts as dearer (default 1%%)'

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from harness.bisect.engine import Tally
-from harness.bisect.signature import BOOT, BUILD, Signature
+from harness.bisect.signature import APPLY, BOOT, BUILD, ELSEWHERE, Signature
 from harness.bisect.state import Observation, Outcome
 
 MAX_OTHERS = 2  # runs that say nothing, and a kernel that has no others is given up
@@ -48,6 +48,7 @@ class FailsThisWay:
     known: tuple[Signature, ...] = ()  # how the bad kernel fails; seen in its runs
     background: frozenset[str] = frozenset()  # fingerprints of what the good kernel splats, too
     any: bool = False
+    item: str = ''  # the one that is looked at; others were run beside it at first
 
     def learn(self, bad: Sequence[Observation], good: Sequence[Observation]) -> FailsThisWay:
         """With what the runs of the two ends have shown."""
@@ -58,12 +59,12 @@ class FailsThisWay:
         # A kernel that has booted once does boot: when it did not, that was another trouble.
         seen = [one for one in bad if one.outcome is not Outcome.BOOT] or list(bad)
         for observation in seen:
-            for sign in observation.signatures:
+            for sign in self._signatures(observation):
                 if not background.isdisjoint(sign.splats) or any(sign.same(other) for other in known):
                     continue
                 known.append(sign)
         # A check may fail in two ways, one of them old: the other is what came between.
-        old = [sign for one in good for sign in one.signatures]
+        old = [sign for one in good for sign in self._signatures(one)]
         new = [sign for sign in known if not any(sign.same(other) for other in old)]
         return replace(self, known=tuple(new or known), background=background)
 
@@ -73,12 +74,23 @@ class FailsThisWay:
         places = {sign.where for sign in self.known}
         return next((place for place in (BUILD, BOOT) if places == {place}), '')
 
+    def _signatures(self, observation: Observation) -> list[Signature]:
+        """Without those of other checks and sections."""
+        return [
+            sign
+            for sign in observation.signatures
+            if not self.item or sign.where in (self.item, APPLY, BUILD, BOOT, ELSEWHERE)
+        ]
+
     def word(self, observation: Observation) -> Word:
-        signs = [sign for sign in observation.signatures if self.background.isdisjoint(sign.splats)]
+        mine = self._signatures(observation)
+        signs = [sign for sign in mine if self.background.isdisjoint(sign.splats)]
         if any(sign.same(known) for sign in signs for known in self.known):
             return Word.BAD
         if observation.outcome is Outcome.PASS or (observation.outcome is Outcome.SPLAT and not signs):
             return Word.GOOD
+        if observation.outcome is Outcome.FAIL and observation.signatures and not mine:
+            return Word.GOOD  # only what is not looked at fails
         reached = {Outcome.APPLY: 0, Outcome.BUILD: 1, Outcome.BOOT: 2}.get(observation.outcome, 3)
         if self._at and reached > {BUILD: 1, BOOT: 2}[self._at]:
             return Word.GOOD

@@ -17,7 +17,7 @@ from harness.bisect.judgement import CostsMore, Criterion, FailsThisWay, Word
 from harness.bisect.report import Answer
 from harness.bisect.state import Observation, Outcome, State
 from harness.bisect.subjects import Range, Subject, without_each
-from harness.bisect.trial import CheckTrial, Trial
+from harness.bisect.trial import CheckTrial, Item, Trial
 from harness.series import load
 
 log = logging.getLogger(__name__)
@@ -154,13 +154,29 @@ def _bad_end(search: Search, criterion: FailsThisWay) -> tuple[FailsThisWay, str
             hint = ' (SERIES=none leaves the series out)'
         return criterion, f'the bad end {never.outcome}: {never.detail}{hint}'
     if isinstance(search.trial, CheckTrial):
-        places = {sign.where for one in failed for sign in one.signatures}
-        narrowed = tuple(item for item in search.trial.items if item.key in places)
-        # The others have nothing to do with it.
-        search.trial.items = narrowed or search.trial.items
+        search.trial.items, criterion = _one_item(search.trial.items, failed, criterion)
     if all(one.outcome in (Outcome.PASS, Outcome.BOOT) for one in seen) and len(failed) < len(seen):
         return criterion, f'the bad end passes whenever it boots: {len(seen) - len(failed)} of {len(seen)} runs'
     return criterion.learn(failed, ()), ''
+
+
+def _one_item(
+    items: tuple[Item, ...], failed: Sequence[Observation], criterion: FailsThisWay
+) -> tuple[tuple[Item, ...], FailsThisWay]:
+    """The one check in one section that is looked at from now on; all, if none of them fails by itself.
+
+    What else fails need not be the same patch's doing, and may need what only later patches bring: the ring.
+    """
+    fails = [{sign.where for sign in one.signatures} for one in failed]
+    times = {item.key: sum(item.key in places for places in fails) for item in items}
+    most = max(times.values())
+    if not most:
+        return items, criterion
+    often = [item for item in items if 2 * times[item.key] >= most]
+    chosen = next((item for item in often if item.section == 'dev'), max(often, key=lambda item: times[item.key]))
+    if len(items) > 1:
+        log.info('from now on only %s', chosen.key)
+    return (chosen,), replace(criterion, item=chosen.key)
 
 
 def _enough(seen: Sequence[Observation], most: int) -> bool:
@@ -296,8 +312,9 @@ def _gradual(search: Search, criterion: CostsMore, suspect: int) -> str:
     own = criterion.growth(search.range.subjects[index].key)
     growths = {number: criterion.growth(subject.key) for number, subject in enumerate(search.range.subjects)}
     measured = [number for number, growth in growths.items() if growth is not None and not with_it[number]]
-    inside = ~(problem.rows(measured) & ~problem.rows([index])).any(axis=1)
-    below = [growth[0] for number, there in zip(measured, inside, strict=True) if there and (growth := growths[number])]
+    beside = (problem.rows(measured) & ~problem.rows([index])).any(axis=1)
+    inside = {measured[place] for place in np.flatnonzero(~beside)}
+    below = [growth[0] for number, growth in growths.items() if growth is not None and number in inside]
     if own is None or not below or own[0] - max(below) >= criterion.limit - own[1]:
         return ''
     return (

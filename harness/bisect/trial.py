@@ -22,7 +22,7 @@ from harness.boot import TCG, BootError
 from harness.campaign import Campaign, CampaignOptions
 from harness.check import Check
 from harness.console import Event
-from harness.errors import ApplyError, BuildError, VerdictError
+from harness.errors import ApplyError, BuildError, LabError, VerdictError
 from harness.guest import GuestLostError
 from harness.keeper import GuestKeeper
 from harness.lab import Lab
@@ -145,6 +145,8 @@ class _Kernels:
             options = replace(self.options, request=subject.request, canaries=False)
             campaign = Campaign(self.lab, options, RunFolder(folder))
             keeper = campaign.prepare()
+            # Here a failure is looked for, whether it is known or not, and on kernels that the lists are not about.
+            campaign.known = {}
             keeper.speed = self._patient(keeper.speed)
             self._campaign, self._subject, self._strays = campaign, subject, 0
         return self._campaign
@@ -168,7 +170,7 @@ class CheckTrial(_Kernels):
 
     def _run(self, subject: Subject) -> Observation:
         campaign = self._prepared(subject)
-        results = [campaign.run_check(item.check, item.section)[0] for item in self.items]
+        results = [self._check(campaign, item) for item in self.items]
         keeper = campaign.keeper
         assert keeper is not None
         if any(result.events or result.excused for result in results) or len(keeper.strays) > self._strays:
@@ -177,10 +179,16 @@ class CheckTrial(_Kernels):
         strays = self._new_strays(campaign, keeper)
         return judge(subject.key, results, strays)
 
+    def _check(self, campaign: Campaign, item: Item) -> CheckResult:
+        result, _ = campaign.run_check(item.check, item.section)
+        if result.state is State.LAB:
+            raise LabError(f'{item.key}: {result.reason}')
+        return result
+
 
 def judge(key: str, results: list[CheckResult], strays: list[Event]) -> Observation:
     """What one run of all checks has shown."""
-    bad = [result for result in results if result.state in (State.BAD, State.LAB)]
+    bad = [result for result in results if result.state in (State.BAD, State.KNOWN)]
     elsewhere = signature.of_events(strays)
     signatures: tuple[Signature, ...] = (*(signature.of_check(result) for result in bad), *elsewhere)
     if bad:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import random
 import re
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from faketree import git, make_series, make_tree
@@ -33,12 +34,13 @@ from harness.console import Event, Kind
 from harness.errors import ApplyError, BuildError, LabError, UsageError, VerdictError
 from harness.guest import GuestLostError
 from harness.kernel import KernelRequest
+from harness.known import Entry, Known
 from harness.lab import Lab
 from harness.runfolder import RunFolder
 from harness.series import Patch, PatchSeries
 from harness.source import SourceRequest
 from harness.speed import Speed
-from harness.verdict import CheckResult, Verdict
+from harness.verdict import LAB, CheckResult, Verdict
 
 THIS = Signature('uring/007[uring]', 'fail', ('-right', '+wrong'))
 OTHER = Signature('uring/007[uring]', 'fail', ('-right', '+something else'))
@@ -87,6 +89,7 @@ def test_a_run_that_fails_says_how_and_one_with_strays_too() -> None:
     assert judge('k', [good], []).outcome is Outcome.PASS
     assert judge('k', [good], [event()]).outcome is Outcome.SPLAT
     assert judge('k', [good, failed(Verdict.NOTRUN, 'no ring')], []).outcome is Outcome.NOTRUN
+    assert judge('k', [replace(bad, known='an old bug')], []).outcome is Outcome.FAIL
     made = judge('k', [bad, failed(Verdict.NOTRUN, 'no ring')], [event()])
     assert made.outcome is Outcome.FAIL
     assert [sign.kind for sign in made.signatures] == ['fail', 'WARN']
@@ -276,6 +279,49 @@ def test_how_often_a_flaky_bad_end_fails_is_found_out_first(tmp_path: Path, whol
     assert 0.3 < answer.shown[0] / answer.shown[1] < 0.8
 
 
+class Sections(CheckTrial):
+    """A check in both sections: rate of failure by section from some patch on; over the ring it needs patch 6."""
+
+    def __init__(self, rates: dict[str, float]) -> None:
+        check: Any = SimpleNamespace(name='data/001')
+        self.items = tuple(Item(check, section) for section in rates)
+        self._rates = rates
+        self._chance = random.Random(1)
+        self._subject: Subject | None = None
+
+    def run(self, subject: Subject) -> Observation:
+        number = subject.request.prefix or 0
+        self._subject = subject
+        results = []
+        for item in self.items:
+            bad = number >= 3 and self._chance.random() < self._rates[item.section]
+            verdict = Verdict.NOTRUN if item.section == 'uring' and number < 6 else Verdict('fail' if bad else 'pass')
+            results.append(CheckResult('data/001', item.section, verdict, 1.0, str(verdict), diff='-a' * bad))
+        return judge(subject.key, results, [])
+
+    def up(self) -> Subject | None:
+        return self._subject
+
+
+@pytest.mark.parametrize('rates', [{'dev': 1.0, 'uring': 1.0}, {'dev': 0.6, 'uring': 0.6}])
+def test_of_two_sections_that_fail_the_one_that_needs_less_is_kept(
+    tmp_path: Path, whole: PatchSeries, rates: dict[str, float]
+) -> None:
+    looked = Search(subjects.of_series(request(), whole), Sections(rates), State(tmp_path / 'state', {}), 0.95)
+    answer = find(looked, FailsThisWay())
+    assert answer.suspects == ('0003-p.patch',)
+    assert answer.criterion.text == 'data/001[dev] fail: fail | -a'
+    # Runs in which only the other one failed count as passed ones.
+    assert answer.shown is not None
+    assert answer.shown[0] / answer.shown[1] == pytest.approx(rates['dev'], abs=0.2)
+
+
+def test_a_section_that_alone_fails_is_kept(tmp_path: Path, whole: PatchSeries) -> None:
+    trial_ = Sections({'dev': 0.05, 'uring': 1.0})
+    find(Search(subjects.of_series(request(), whole), trial_, State(tmp_path / 'state', {}), 0.95), FailsThisWay())
+    assert [item.section for item in trial_.items] == ['uring']
+
+
 def test_each_end_of_a_git_range_is_tried_first(tmp_path: Path) -> None:
     def both(outcome: Outcome) -> tuple[bool, str]:
         kernels = tuple(Subject(f'k{number}', f'k{number}', request()) for number in range(5))
@@ -431,11 +477,14 @@ class FakeCampaign:
     def __init__(self, lab: Lab, options: CampaignOptions, run: RunFolder) -> None:
         self.run = run
         self.keeper = FakeGuests()
+        self.known = {'uring': Known(excluded=(Entry('uring/007', 'hangs', 'x', datetime.date.max),))}
 
     def prepare(self) -> FakeGuests:
         return self.keeper
 
     def run_check(self, check: object, section: str) -> tuple[CheckResult, dict[str, object]]:
+        if section in self.known and self.known[section].exclusion('uring/007'):
+            return failed(Verdict.NOTRUN, 'excluded: hangs'), {}
         FakeCampaign.factors.append(self.keeper.speed.factor)
         self.keeper.current = self
         happens = FakeCampaign.script.pop(0)
@@ -498,6 +547,19 @@ def test_after_a_splat_the_next_run_has_a_fresh_guest(checked: Callable[..., Che
         ups.append(tried.up() is not None)
     assert outcomes == [Outcome.FAIL, Outcome.FAIL, Outcome.SPLAT, Outcome.PASS]
     assert ups == [True, False, False, True]
+
+
+def test_what_is_known_to_fail_or_left_out_is_looked_into(checked: Callable[..., CheckTrial]) -> None:
+    made = checked(failed(diff='-a\n+b')).run(Subject('k', 'k', request()))
+    assert made.outcome is Outcome.FAIL
+
+
+def test_guests_that_are_killed_say_nothing_of_the_kernel(checked: Callable[..., CheckTrial]) -> None:
+    gone = failed(Verdict.CRASH, f'{LAB}its guest was killed 3 times: SIGKILL', killed='QEMU was killed: SIGKILL')
+    tried = checked(gone)
+    with pytest.raises(LabError, match=r'uring/007\[uring\]: lab trouble: its guest was killed'):
+        tried.run(Subject('k', 'k', request()))
+    assert tried.up() is None
 
 
 def test_one_guest_at_a_time_and_none_is_left(checked: Callable[..., CheckTrial]) -> None:
