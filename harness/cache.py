@@ -6,7 +6,7 @@
       index/          git indexes that remember what of a tree is imported already
       work/KEY/       a kernel being built: src/ build/ canary/; kept and built on
       kernels/KEY/    a finished kernel; never changed once there
-      locks/          one file per entry, held while the entry is made
+      locks/          one file per entry, held while the entry is made; a kernel's, shared, while it is used
 
 Two runs at once share all of it: who comes second waits for the lock and says so.
 """
@@ -112,13 +112,23 @@ class Cache:
         with suppress(OSError):
             os.utime(entry)
 
+    @contextmanager
+    def used(self, key: str) -> Iterator[None]:
+        """Keep a kernel, whatever other runs build meanwhile. Waits for one that is removing it."""
+        with _open_lock(self._lock_of('kernel', key)) as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
+            yield
+
+    def _lock_of(self, kind: str, key: str) -> Path:
+        return self.root / 'locks' / f'{kind}-{key}.lock'
+
     def prune(self, keep_kernels: int = KEEP_KERNELS, keep_work: int = KEEP_WORK) -> list[Path]:
         """Remove the entries unused for longest, beyond what is to be kept. Entries in use stay."""
         removed: list[Path] = []
         for folder, kind, keep in (('kernels', 'kernel', keep_kernels), ('work', 'work', keep_work)):
             entries = self._entries(folder)
             for entry in entries[keep:]:
-                with _open_lock(self.root / 'locks' / f'{kind}-{entry.name}.lock') as file:
+                with _open_lock(self._lock_of(kind, entry.name)) as file:
                     try:
                         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     except BlockingIOError:

@@ -11,6 +11,7 @@ import logging
 import shlex
 import threading
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,7 @@ class Campaign:
         self.shares: dict[str, dict[str, Any]] = {}  # of the workers, by name; see share()
         self.programs = ''  # digest of what is copied into guests
         self._symboliser: Symboliser | None = None
+        self._held = ExitStack()  # its kernel, so that other runs leave it in the cache
 
     def prepare(self) -> GuestKeeper:
         """Everything up to the first guest; boots none but the accelerator's probe."""
@@ -104,7 +106,7 @@ class Campaign:
             log.warning('expired in %s: %s (%s)', ALLOW_LIST, entry.pattern.pattern, entry.reason)
         bundle = _InBackground(self._bundle)
         try:
-            self.kernel = kernel.obtain(self.lab, self.options.request)
+            self.kernel = self._held.enter_context(kernel.used(self.lab, self.options.request))
         finally:
             programs = bundle.join()
         coverage.keep_notes(self.run, self.kernel)
@@ -281,6 +283,7 @@ class Campaign:
             self.canaries.abort()
         self.stop()
         stop_all()
+        self._held.close()
 
     def finish_canaries(self) -> None:
         """Wait for them; LabError when one was not noticed."""

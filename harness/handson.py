@@ -13,10 +13,11 @@ from pathlib import Path
 
 from harness import accel, kernel, runfolder
 from harness.boot import TCG, Booted, GuestSpec, boot, command_line
-from harness.campaign import ssh_command
+from harness.campaign import CampaignOptions, ssh_command
 from harness.command import missing_program, quote
 from harness.errors import LabError
 from harness.guest import Guest
+from harness.image import KernelImage
 from harness.keeper import GuestKeeper, GuestPlan
 from harness.lab import Lab
 from harness.mount import Bundle, build_bundle
@@ -49,7 +50,13 @@ def _command(args: argparse.Namespace, lab: Lab) -> str | int | None:
     stage: str = args.stage
     options = options_of(lab, args)
     bundle = build_bundle(lab) if stage != 'boot' else None
-    image = kernel.obtain(lab, options.request)
+    with kernel.used(lab, options.request) as image:
+        return _with_kernel(lab, stage, options, image, bundle)
+
+
+def _with_kernel(
+    lab: Lab, stage: str, options: CampaignOptions, image: KernelImage, bundle: Bundle | None
+) -> str | int | None:
     if lab.dry_run:
         folder = lab.root / 'results' / 'RUN' / 'guests' / stage
         chosen = accel.KVM if options.accel == 'kvm' else TCG

@@ -4,15 +4,19 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness import build, config, image, series, source
 from harness.config import ConfigRequest
-from harness.errors import UsageError
+from harness.errors import LabError, UsageError
 from harness.image import KernelImage
 from harness.lab import Lab
 from harness.source import SourceRequest
+
+TRIES = 3
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,19 @@ def obtain(lab: Lab, request: KernelRequest) -> KernelImage:
         chosen = chosen.prefix(request.prefix)
     built = build.build(lab, series.apply(lab, tree, chosen, request.mend), request.config)
     return replace(built, provides=chosen.provides)
+
+
+@contextmanager
+def used(lab: Lab, request: KernelRequest) -> Iterator[KernelImage]:
+    """The same, and it stays in the cache meanwhile. LabError when another run removes it again and again."""
+    for _ in range(TRIES):
+        kernel = obtain(lab, request)
+        if lab.dry_run or kernel.directory != lab.cache.kernel(kernel.directory.name):
+            yield kernel
+            return
+        with lab.cache.used(kernel.directory.name):
+            # It may have gone before it was ours.
+            if kernel.image.is_file():
+                yield kernel
+                return
+    raise LabError(f'{kernel.directory} is removed again and again', hint='does another run prune the cache?')

@@ -11,6 +11,7 @@ import os
 import shutil
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from harness import accel, config, image, kernel, runfolder
+from harness import accel, config, kernel, runfolder
 from harness.bench import export, gate, identity, native, plot, profile, record, rows, server, table
 from harness.bench.figures import Figure, State, rows_of
 from harness.bench.identity import Identity
@@ -30,6 +31,7 @@ from harness.command import quote
 from harness.errors import EXIT_INTERRUPTED, EXIT_PASS, EXIT_VERDICT, HarnessError, LabError, UsageError
 from harness.image import KernelImage
 from harness.keeper import GuestKeeper, GuestPlan
+from harness.kernel import KernelRequest
 from harness.lab import Lab
 from harness.machine import stop_all
 from harness.mount import Bundle, build_bundle
@@ -113,6 +115,7 @@ class Bench:
         self._when = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
         self._facts: dict[str, Any] = {}
         self._keepers: list[GuestKeeper] = []
+        self._held = ExitStack()  # the kernels, so that other runs leave them in the cache
         self.lab = lab
         self.run: RunFolder | None = None
         self.subjects: tuple[Subject, ...] = ()
@@ -141,6 +144,7 @@ class Bench:
         finally:
             complaints = self._end_guests()
             stop_all()
+            self._held.close()
         if status == EXIT_PASS and any(figure.state is State.FAILED for figure in self.figures.values()):
             status, problem = EXIT_VERDICT, 'not all could be measured'
         if status == EXIT_PASS and complaints:
@@ -175,13 +179,16 @@ class Bench:
     def _make_subjects(self) -> tuple[Subject, ...]:
         args = self._args
         guests = any(row.measure is not Measure.NATIVE for row in self._rows)
-        own = kernel.obtain(self.lab, self._request) if guests else None
+        own = self._used(self._request) if guests else None
         subjects = [Subject('a', own, server.parse(args.server, self._programs))]
         kernel_b, server_b = getattr(args, 'kernel_b', None), getattr(args, 'server_b', '')
         if kernel_b is not None or server_b:
-            other = image.wrap(self.lab.runner, kernel_b) if kernel_b is not None else own
+            other = self._used(replace(self._request, kernel=kernel_b)) if kernel_b is not None else own
             subjects.append(Subject('b', other, server.parse(server_b or args.server, self._programs)))
         return tuple(subjects)
+
+    def _used(self, request: KernelRequest) -> KernelImage:
+        return self._held.enter_context(kernel.used(self.lab, request))
 
     # --- measuring ---------------------------------------------------------------------------------
 
@@ -360,6 +367,7 @@ class Bench:
         finally:
             self._end_guests()
             stop_all()
+            self._held.close()
         self.run.publish()
         return files
 

@@ -8,11 +8,19 @@ import os
 import threading
 from multiprocessing.synchronize import Event
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from harness import campaign, kernel
+from harness.boot import TCG
 from harness.cache import Cache
-from harness.command import DiskFullError
+from harness.campaign import Campaign, CampaignOptions
+from harness.command import DiskFullError, Runner
+from harness.errors import LabError
+from harness.image import KernelImage
+from harness.lab import Lab
+from harness.mount import Bundle
 
 
 def hold(root: Path, held: Event, release: Event) -> None:
@@ -102,6 +110,50 @@ def test_prune_takes_the_oldest_and_nothing_in_use(tmp_path: Path) -> None:
         assert {path.name for path in cache.prune(keep_work=1)} == {'old', 'oldest'}
     cache.touch(cache.work('busy'))
     assert [path.name for path in cache.prune(keep_work=1)] == ['newest']
+
+
+def make_kernel(cache: Cache, name: str = 'k') -> KernelImage:
+    folder = cache.kernel(name)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / 'bzImage').write_text('')
+    return KernelImage(image=folder / 'bzImage', directory=folder)
+
+
+def test_a_campaigns_kernel_stays_while_others_build(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab(Runner(), Cache(tmp_path / 'cache'), tmp_path)
+    monkeypatch.setattr(kernel, 'obtain', lambda lab, request: make_kernel(lab.cache))
+    monkeypatch.setattr(campaign, 'build_bundle', lambda lab: Bundle(()))
+    monkeypatch.setattr(campaign.accel, 'choose', lambda *_: TCG)
+    request: Any = None
+    mine, too = (Campaign(lab, CampaignOptions(request, canaries=False)) for _ in range(2))
+    mine.make()
+    too.make()
+    # As after nine kernels of a bisection. The lock is each run's own, so that this process stands for two.
+    assert lab.cache.prune(keep_kernels=0) == []
+    mine.abort()
+    assert lab.cache.prune(keep_kernels=0) == []
+    too.abort()
+    assert [path.name for path in lab.cache.prune(keep_kernels=0)] == ['k']
+
+
+def test_a_kernel_that_goes_before_it_is_held_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lab = Lab(Runner(), Cache(tmp_path / 'cache'), tmp_path)
+    made: list[KernelImage] = []
+
+    def obtain(lab: Lab, request: object) -> KernelImage:
+        made.append(make_kernel(lab.cache))
+        if len(made) <= gone:
+            lab.cache.prune(keep_kernels=0)
+        return made[-1]
+
+    monkeypatch.setattr(kernel, 'obtain', obtain)
+    gone = 1
+    with kernel.used(lab, None) as image:  # type: ignore[arg-type]
+        assert image.image.is_file()
+    assert len(made) == 2
+    gone = 99
+    with pytest.raises(LabError, match='removed again and again'), kernel.used(lab, None):  # type: ignore[arg-type]
+        pass
 
 
 def test_default_is_in_the_users_cache(monkeypatch: pytest.MonkeyPatch) -> None:
