@@ -87,6 +87,7 @@ class Campaign:
         self.known: dict[str, known.Known] = {}  # by section
         self.checks: list[dict[str, Any]] = []
         self.failed = False
+        self._in_vain = 0  # checks in a row for which no guest came up
         self.worker = worker  # of pytest-xdist
         self.made: Prepared | None = None
         self.shares: dict[str, dict[str, Any]] = {}  # of the workers, by name; see share()
@@ -163,6 +164,7 @@ class Campaign:
         attempts: list[dict[str, Any]] = []
         while True:
             keeper.get()
+            self._in_vain = 0
             self.canaries_beside()
             result = run_check(keeper, check, section, self.allow, self.options.seed)
             if not result.killed:
@@ -180,6 +182,18 @@ class Campaign:
         if attempts:
             entry['attempts'] = attempts
         return result, entry
+
+    def without_guest(
+        self, check: Check, section: str, error: HarnessError, seconds: float
+    ) -> tuple[CheckResult, dict[str, Any]]:
+        """The verdict of a check for which no guest came up. Raises the error when none seems to come up any more."""
+        self._in_vain += 1
+        if self._in_vain > TRIES or not self.run.booted.exists():
+            raise error
+        reason = f'no guest came up for it: {error.what}'
+        result = CheckResult(check.name, section, Verdict.CRASH, round(seconds, 3), reason, stderr=error.detail)
+        self.failed = True
+        return result, self._record(check, result)
 
     def canaries_beside(self) -> None:
         """Started when the first guest is up and measured: three CPU-bound guests at once help nobody."""
@@ -238,6 +252,8 @@ class Campaign:
             if self.allow.excuse(event) is None:
                 where = f'after {event.check}[{event.section}]' if event.check else 'while booting'
                 found.append({'kind': str(event.kind), 'line': event.line, 'where': where})
+        boots = self.keeper.failed_boots if self.keeper else []
+        found += [{'kind': 'boot', 'line': what, 'where': 'while booting'} for what in boots]
         return [*found, *(event for share in self.shares.values() for event in share['strays'])]
 
     def stale_known(self) -> list[str]:

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.boot import Booted, GuestUnfitError, boot
+from harness.boot import Booted, BootError, GuestUnfitError, boot
 from harness.console import Event, Kind
 from harness.errors import HarnessError, LabError
 from harness.guest import Guest, GuestLostError
@@ -169,7 +169,8 @@ class CanaryRun:
 
     def _was_chance(self, error: HarnessError) -> bool:
         """Whether somebody else killed the guest that was in use, or it never was of use."""
-        if isinstance(error, GuestUnfitError):
+        # The kernel can boot: canaries begin when the first guest of the checks is up.
+        if isinstance(error, (GuestUnfitError, BootError)):
             return True
         machine = self._machines[-1] if self._machines else None
         return machine is not None and machine.wait(lambda: bool(machine.killed), KILLED_LIMIT)

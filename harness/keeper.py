@@ -7,12 +7,12 @@ import logging
 from dataclasses import dataclass, replace
 
 from harness import coverage, speed
-from harness.boot import Accelerator, Booted, GuestKilledError, GuestSpec, GuestUnfitError, boot
+from harness.boot import Accelerator, Booted, BootError, GuestKilledError, GuestSpec, GuestUnfitError, boot
 from harness.cache import Cache
 from harness.clock import StageClock
 from harness.console import Event, Kind
 from harness.errors import LabError
-from harness.guest import Guest
+from harness.guest import Guest, GuestLostError
 from harness.image import KernelImage
 from harness.mount import Bundle, mount
 from harness.runfolder import RunFolder
@@ -86,6 +86,7 @@ class GuestKeeper:
         self.boot_seconds: list[float] = []
         self.keep = False  # a person wants to look at the guest in which a check failed
         self.strays: list[Event] = []  # console events of no check
+        self.failed_boots: list[str] = []  # why, of a kernel that has booted before; another guest took its place
         self._guest: Guest | None = None
         self._taken = 0  # events of the present guest already given to a check or to the strays
 
@@ -132,13 +133,22 @@ class GuestKeeper:
         return tuple(mine)
 
     def _survivor(self) -> Guest:
-        """A fresh guest; another one if it is killed before it is ready, or its clock is wrong."""
-        for _ in range(TRIES - 1):
+        """A fresh guest; another one if it is killed before it is ready, or its clock is wrong.
+
+        Also if a kernel that has booted before does not now. That is the kernel's fault, and told as such,
+        but no reason to leave all other checks without a verdict.
+        """
+        left = TRIES
+        while True:
+            left -= 1
             try:
                 return self._fresh()
-            except GuestUnfitError as error:
+            except (GuestUnfitError, BootError, GuestLostError) as error:
+                if not left or not (isinstance(error, GuestUnfitError) or self.plan.run.booted.exists()):
+                    raise
+                if not isinstance(error, GuestUnfitError):
+                    self.failed_boots.append(error.what)
                 log.warning('%s; another one is booted', error.what)
-        return self._fresh()
 
     def _fresh(self) -> Guest:
         self.boots += 1
@@ -168,6 +178,7 @@ class GuestKeeper:
         except BaseException:
             guest.close()
             raise
+        self.plan.run.booted.touch()
         return guest
 
 

@@ -11,6 +11,7 @@ import argparse
 import os
 import pickle
 import re
+import time
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 from harness import capacity, kernel, known, shard, xfstests
+from harness.boot import BootError
 from harness.campaign import Campaign, CampaignOptions
 from harness.check import GROUPS, SECTIONS, Check, CheckError, is_check, named, parse
 from harness.cli import explain
@@ -25,6 +27,7 @@ from harness.command import Runner
 from harness.errors import EXIT_INTERRUPTED, EXIT_LAB, EXIT_PASS, EXIT_VERDICT, HarnessError, UsageError
 from harness.formats import evidence
 from harness.formats.summary import state
+from harness.guest import GuestLostError
 from harness.image import KernelImage
 from harness.keeper import memory_for
 from harness.lab import Lab
@@ -227,7 +230,12 @@ class CheckItem(pytest.Item):
     def runtest(self) -> None:
         try:
             campaign = campaign_of(self.config)
-            result, self.entry = campaign.run_check(self.check, self.name)
+            started = time.monotonic()
+            try:
+                result, self.entry = campaign.run_check(self.check, self.name)
+            except (BootError, GuestLostError) as error:
+                seconds = time.monotonic() - started
+                result, self.entry = campaign.without_guest(self.check, self.name, error, seconds)
         except HarnessError as error:
             self.config.stash[TROUBLE] = error
             # Every further check would end the same way.

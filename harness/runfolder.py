@@ -27,6 +27,11 @@ class RunFolder:
     def results(self) -> Path:
         return self.path / 'results.json'
 
+    @property
+    def booted(self) -> Path:
+        """Is there when a guest of the run has come up: in this process or another."""
+        return self.path / '.booted'
+
     def guest(self, name: str) -> Path:
         """Folder of one guest: console log, keys, sockets."""
         return self.path / 'guests' / name

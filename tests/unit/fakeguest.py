@@ -139,6 +139,7 @@ class FakeKeeper:
         self.boot_seconds: list[float] = []
         self.keep = False
         self.strays: list[Event] = []
+        self.failed_boots: list[str] = []
         self.guest: FakeGuest | None = None
         self._taken = 0
 

@@ -4,6 +4,7 @@ guests that are scripts.
 
 In the environment: FAKE_ROOT, the repository to pretend; FAKE_SCRIPT, JSON of what each run of a check
 does, one after the other: pass, fail, notrun, wait, killed (its guest, from outside) or die (its worker, with SIGKILL).
+FAKE_NO_BOOT: numbers of the guests (1, 2, ...) that do not come up.
 Every run leaves a line in FAKE_ROOT/runs: check, process, its guest's process, what it did.
 """
 
@@ -21,7 +22,7 @@ from fakeguest import FakeKeeper, Script, report
 import harness.campaign
 import harness.cli
 import harness.plugin
-from harness.boot import TCG
+from harness.boot import TCG, BootError
 from harness.errors import VerdictError
 from harness.image import KernelImage
 from harness.lab import Lab
@@ -48,10 +49,14 @@ class Keeper(FakeKeeper):
 
     def get(self) -> Any:
         if self.machine is None:
+            if str(self.boots + 1) in os.environ.get('FAKE_NO_BOOT', '').split():
+                self.boots += 1
+                raise BootError('the kernel panics while it boots: no')
             folder = self.plan.run.guest(f'{self.worker}checks-{self.boots + 1}')
             folder.mkdir(parents=True, exist_ok=True)
             self.machine = Machine(['/bin/sleep', '1000'], folder, folder / 'console.log', os.environ)
             note('guests', self.machine.pid)
+            self.plan.run.booted.touch()
         return super().get()
 
     def discard(self) -> None:

@@ -9,6 +9,7 @@ import pytest
 from test_shard import Session, checks
 
 from harness import formats
+from harness.keeper import TRIES
 
 
 @pytest.fixture
@@ -30,3 +31,30 @@ def test_ci_says_what_it_does_not_leave_out(session: Session, ci: str, status: i
     folder = session.root / 'results' / 'latest'
     for name in ('junit', 'github', 'ktap'):
         assert ('which CI does not accept' in formats.render(name, table, folder)) is bool(ci)
+
+
+def test_a_check_without_a_guest_is_a_crash_and_the_others_go_on(session: Session) -> None:
+    keys = checks(session.root, 3)
+    session.start_vm_test(script={keys[2]: ['killed']}, FAKE_NO_BOOT='2')
+    status, output = session.end()
+    assert status == 1, output
+    ends = {f'{c["name"]}[{c["section"]}]': (c['verdict'], c['reason']) for c in session.results['checks']}
+    lost = ('crash', 'no guest came up for it: the kernel panics while it boots: no')
+    assert ends == dict.fromkeys(keys, ('pass', '')) | {keys[2]: lost}
+
+
+def test_a_kernel_that_boots_no_more_ends_the_run(session: Session) -> None:
+    keys = checks(session.root, 4)
+    session.start_vm_test(script={keys[1]: ['killed']}, FAKE_NO_BOOT=' '.join(map(str, range(2, 20))))
+    status, output = session.end()
+    assert status == 1, output
+    assert [check['verdict'] for check in session.results['checks']] == ['pass', *['crash'] * TRIES]
+    assert session.results['problem'] == 'verdict: the kernel panics while it boots: no'
+
+
+def test_a_kernel_that_never_booted_ends_it_at_once(session: Session) -> None:
+    checks(session.root, 2)
+    session.start_vm_test(FAKE_NO_BOOT='1')
+    status, output = session.end()
+    assert status == 1, output
+    assert session.results['checks'] == []
