@@ -47,12 +47,6 @@ class Step:
 
 
 def steps(search: Search, answer: Answer) -> list[Step]:
-    names = {subject.key: subject.name for subject in search.range.subjects}
-    names |= {
-        subject.reference.key: f'reference: {subject.reference.name}'
-        for subject in search.range.subjects
-        if subject.reference is not None and subject.reference.key not in names
-    }
     found = []
     numbered = list(enumerate(search.seen))
     for key, group in itertools.groupby(numbered, lambda pair: pair[1].kernel):
@@ -60,7 +54,7 @@ def steps(search: Search, answer: Answer) -> list[Step]:
         kinds = ('build', 'boot', 'check')
         seconds = {kind: round(sum(one.seconds.get(kind, 0.0) for _, one in runs), 1) for kind in kinds}
         said = _said(answer.criterion, [one for _, one in runs])
-        found.append(Step(names.get(key, key[:12]), said, seconds, runs[0][0] < search.resumed))
+        found.append(Step(search.names.get(key, key[:12]), said, seconds, runs[0][0] < search.resumed))
     return found
 
 

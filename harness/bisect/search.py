@@ -38,10 +38,24 @@ class Search:
     trial: Trial
     state: State
     confidence: float
+    names: dict[str, str] = field(init=False)  # of all kernels, by key
     resumed: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.resumed = len(self.state.observations)
+        self.names = {}
+        for subject in self.range.subjects:
+            if subject.reference is not None:
+                self.names[subject.reference.key] = f'reference: {subject.reference.name}'
+        self.names |= {subject.key: subject.name for subject in self.range.subjects}
+        self._try_again()
+        self.resumed = len(self.seen)
+
+    def _try_again(self) -> None:
+        """A kernel that did not boot, or could not be tested, when this was interrupted may do so today."""
+        again = {Outcome.BOOT, Outcome.NOTRUN}
+        if all(one.outcome is Outcome.BOOT for one in self.of(self.range.subjects[-1])):
+            again.discard(Outcome.BOOT)  # is what is looked for
+        self.state.observations = [one for one in self.seen if one.outcome not in again]
 
     @property
     def seen(self) -> list[Observation]:
@@ -354,14 +368,20 @@ def find_healing(search: Search, criterion: FailsThisWay, folder: Path) -> Answe
     chosen = load(Path(request.series)).prefix(request.prefix or 0)
     healing: list[tuple[str, float]] = []
     notes = []
-    unsure = 0
-    for subject in without_each(request, chosen, folder):
+    blocked = 0
+    doubtful: list[tuple[float, str]] = []
+    dropped = without_each(request, chosen, folder)
+    search.names |= {subject.key: subject.name for subject in dropped}
+    # One of them, or none: each is as likely. Of many, some have passes enough by chance.
+    prior = 1 / (len(dropped) + 1)
+    not_it = prior * (1 - search.confidence)
+    for subject in dropped:
         reference = criterion.tally(whole.key, search.seen)
         tally = criterion.tally(subject.key, search.seen)
         sure = 0.5
         while not tally.blocked:
-            sure = engine.healed(reference, tally, 0.2)
-            if (tally.runs and not 1 - search.confidence < sure < search.confidence) or tally.runs >= MAX_RUNS // 5:
+            sure = engine.healed(reference, tally, prior)
+            if (tally.runs and not not_it < sure < search.confidence) or tally.runs >= MAX_RUNS // 5:
                 break
             made = search.run(subject)
             tally = criterion.tally(subject.key, search.seen)
@@ -369,17 +389,20 @@ def find_healing(search: Search, criterion: FailsThisWay, folder: Path) -> Answe
         if tally.blocked:
             last = search.of(subject)[-1]
             notes.append(f'{subject.name}: {last.outcome}')
-            unsure += 1
+            blocked += 1
         elif sure >= search.confidence:
             healing.append((subject.name, sure))
-        elif sure > 1 - search.confidence:
+        elif sure > not_it:
             notes.append(f'{subject.name}: not sure ({100 * sure:.0f} % that it is healed)')
-            unsure += 1
+            doubtful.append((sure, subject.name))
     names = tuple(name.removeprefix('without ') for name, _ in healing)
     if len(names) > 1:
         trouble = f'dropping any one of {len(names)} patches heals it'
+    elif not names and doubtful:
+        sure, name = max(doubtful)
+        trouble = f'not sure enough: the most likely to heal it is {name} ({100 * sure:.0f} %)'
     elif not names:
-        rest = f'; {unsure} could not be dropped alone' if unsure else ''
+        rest = f'; {blocked} could not be dropped alone' if blocked else ''
         trouble = f'no single patch explains it: dropping one does not heal it{rest}'
     probability = min((sure for _, sure in healing), default=0.0)
     return Answer(len(names) == 1, trouble, criterion, names, probability, None, tuple(notes), reverse=True)

@@ -83,7 +83,7 @@ class Outcome:
         return len(set(self.seen))
 
 
-class _Memory:
+class Memory:
     """A state without a file."""
 
     def __init__(self) -> None:
@@ -134,6 +134,6 @@ def bisect(world: World, chance: random.Random, confidence: float = 0.95) -> Out
         np.linspace(0.0, 1.0, problem.kernels),
         world.series,
     )
-    search = Search(asked, _Runs(world, chance), _Memory(), confidence)  # type: ignore[arg-type]
+    search = Search(asked, _Runs(world, chance), Memory(), confidence)  # type: ignore[arg-type]
     answer = find(search, FailsThisWay())
     return Outcome(answer, tuple(int(one.kernel) for one in search.seen))

@@ -15,6 +15,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import pytest
+from bisectsim import Memory
 from faketree import git, make_series, make_tree
 
 from harness import cli, config, series
@@ -22,7 +23,7 @@ from harness.allowlist import AllowList
 from harness.bisect import command, signature, subjects, trial
 from harness.bisect.engine import Tally
 from harness.bisect.judgement import CostsMore, FailsThisWay, Word
-from harness.bisect.report import write
+from harness.bisect.report import Answer, steps, write
 from harness.bisect.search import Search, find, find_healing
 from harness.bisect.signature import Signature
 from harness.bisect.state import Observation, Outcome, State, digest
@@ -381,6 +382,25 @@ def test_an_interrupted_bisection_goes_on(tmp_path: Path, whole: PatchSeries) ->
     assert State(tmp_path / 'state.jsonl', {}, forget=True).observations == []
 
 
+def test_what_did_not_boot_is_tried_again_when_it_goes_on(tmp_path: Path, whole: PatchSeries) -> None:
+    asked = subjects.of_series(request(), whole)
+    trouble = {6: Outcome.BOOT, 7: Outcome.NOTRUN}
+    answer = find(search(tmp_path, asked, by_prefix(7, trouble)), FailsThisWay())
+    assert not answer.found
+    again = search(tmp_path, asked, by_prefix(7))
+    assert 0 < again.resumed < len(State(tmp_path / 'state.jsonl', {}).observations)
+    assert find(again, FailsThisWay()).suspects == ('0007-p.patch',)
+
+
+def test_a_bad_end_that_does_not_boot_is_not_forgotten(tmp_path: Path, whole: PatchSeries) -> None:
+    asked = subjects.of_series(request(), whole)
+    silent = dict.fromkeys(range(7, 13), Outcome.BOOT)
+    assert find(search(tmp_path, asked, by_prefix(99, silent)), FailsThisWay()).suspects == ('0007-p.patch',)
+    again = search(tmp_path, asked, by_prefix(99, silent))
+    assert find(again, FailsThisWay()).suspects == ('0007-p.patch',)
+    assert again.resumed == len(again.seen)
+
+
 def test_the_patch_that_costs_more_than_its_counterpart(tmp_path: Path, whole: PatchSeries) -> None:
     good = patches(tmp_path / 'good', whole.names, 'good')
 
@@ -425,14 +445,49 @@ def test_dropping_one_patch_at_a_time(tmp_path: Path, whole: PatchSeries) -> Non
         return kernel
 
     asked = subjects.of_series(request(), whole)
-    one = find_healing(search(tmp_path / '1', asked, healing({'0007-p.patch'})), FailsThisWay(), tmp_path / 'one')
+    looked = search(tmp_path / '1', asked, healing({'0007-p.patch'}))
+    one = find_healing(looked, FailsThisWay(), tmp_path / 'one')
     assert one.found
     assert one.suspects == ('0007-p.patch',)
     assert one.notes == ('without 0002-p.patch: does not apply',)
+    names = [step.name for step in steps(looked, one)]
+    assert names[:2] == ['up to 12 0012-p.patch', 'without 0012-p.patch']
+    assert all(name.startswith(('up to', 'without')) for name in names)
     both = {'0007-p.patch', '0008-p.patch'}
     two = find_healing(search(tmp_path / '2', asked, healing(both)), FailsThisWay(), tmp_path / 'two')
     assert not two.found
     assert two.trouble.startswith('no single patch explains it')
+
+
+def test_of_many_patches_none_of_which_heals_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    many = patches(tmp_path / 'patches', [f'{number:04d}-p.patch' for number in range(1, 25)])
+    asked = subjects.of_series(request(), many)
+    dropped = subjects.without_each(asked.subjects[-1].request, many, tmp_path / 'without')
+    monkeypatch.setattr('harness.bisect.search.without_each', lambda *_: dropped)
+
+    def answer(seed: int, healing: str) -> Answer:
+        chance = random.Random(seed)
+        share = chance.uniform(0.3, 0.5)
+
+        def kernel(subject: Subject) -> Observation:
+            if subject.name != f'without {healing}' and chance.random() < share:
+                return seen(subject.key, Outcome.FAIL, THIS)
+            return seen(subject.key, Outcome.PASS)
+
+        looked = Search(asked, FakeTrial(kernel), Memory(), 0.95)  # type: ignore[arg-type]
+        return find_healing(looked, FailsThisWay(), tmp_path)
+
+    # One in twenty is what 0.95 allows.
+    found = [answer(seed, '').found for seed in range(200)].count(True)
+    print(f'named {found} of 200')
+    assert found == 3
+    # Nor is one that heals overlooked.
+    healed = [answer(seed, '0007-p.patch') for seed in range(20)]
+    assert {one.suspects for one in healed if one.found} == {('0007-p.patch',)}
+    assert {one.trouble[:60] for one in healed if not one.found} == {
+        'not sure enough: the most likely to heal it is without 0007-'
+    }
+    assert [one.found for one in healed].count(True) == 16
 
 
 def test_the_report_has_each_step(tmp_path: Path, whole: PatchSeries) -> None:
