@@ -11,6 +11,8 @@ option = $(if $($(1)),--$(2) '$($(1))')
 TREE_OPTIONS = $(call option,KDIR,kdir) $(call option,SOURCE,source) $(call option,SERIES,series) $(call option,VARIANT,variant)
 KERNEL_OPTIONS = $(call option,KERNEL,kernel) $(TREE_OPTIONS)
 GUEST_OPTIONS = $(call option,CPUS,cpus)
+RUN_OPTIONS = $(call option,SEED,seed) $(call option,MEMORY,memory) $(call option,ACCEL,accel) \
+	$(call option,PREFIX,prefix) $(call option,FRAGMENT,fragment) $(call option,KNOWN,known)
 SHARD_OPTIONS = $(if $(N),-n '$(N)')
 CHECK_OPTIONS = $(call option,GROUP,group) $(call option,CHECK,check) $(call option,SECTION,section)
 
@@ -26,18 +28,18 @@ help:
 #: make vm-test     build the patched kernel, boot it, run checks in it
 .PHONY: vm-test
 vm-test: .venv/.ready
-	$(HARNESS) vm-test $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS) $(SHARD_OPTIONS)
+	$(HARNESS) vm-test $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(RUN_OPTIONS) $(CHECK_OPTIONS) $(SHARD_OPTIONS)
 
 #: make xfstests    the same with a real xfstests tree: XFSTESTS=/path [GROUP=quick] [TESTS='generic/00*']
 .PHONY: xfstests
 xfstests: .venv/.ready
-	$(HARNESS) xfstests $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(call option,GROUP,group) $(call option,TESTS,check) $(call option,SECTION,section) '$(or $(XFSTESTS),$(error XFSTESTS= names the xfstests tree))'
+	$(HARNESS) xfstests $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(RUN_OPTIONS) $(SHARD_OPTIONS) $(call option,GROUP,group) $(call option,TESTS,check) $(call option,SECTION,section) '$(or $(XFSTESTS),$(error XFSTESTS= names the xfstests tree))'
 
 #: make test        all of the project's tests: unit tests, then every check that is meant to pass
 .PHONY: test
 test: GROUP ?= auto
 test: .venv/.ready-dev
-	.venv/bin/python -m pytest tests/unit tests/lab tests/checks $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(CHECK_OPTIONS) $(SHARD_OPTIONS)
+	.venv/bin/python -m pytest tests/unit tests/lab tests/checks $(KERNEL_OPTIONS) $(GUEST_OPTIONS) $(RUN_OPTIONS) $(CHECK_OPTIONS) $(SHARD_OPTIONS)
 
 #: make unit        unit tests only: seconds, no kernel, no guest
 .PHONY: unit
@@ -52,7 +54,7 @@ breakages: .venv/.ready
 #: make adjudicate  the last run's failures again, with and without the series: RUN=results/X
 .PHONY: adjudicate
 adjudicate: .venv/.ready
-	$(HARNESS) adjudicate $(call option,BUDGET,budget) $(call option,BASELINE,baseline) $(call option,XFSTESTS,xfstests) $(call option,KDIR,kdir) $(call option,SOURCE,source) $(call option,SERIES,series) $(RUN)
+	$(HARNESS) adjudicate $(call option,BUDGET,budget) $(call option,BASELINE,baseline) $(call option,XFSTESTS,xfstests) $(call option,KDIR,kdir) $(call option,SOURCE,source) $(call option,SERIES,series) $(if $(RUN),'$(RUN)')
 
 #: make differential which checks differ between stock and patched kernel, dev and uring: STOCK=bzImage GROUP= CHECK=
 .PHONY: differential
@@ -131,6 +133,9 @@ clean:
 #:   KDIR=      base tree: your own; only read, never written
 #:   SOURCE=    base tree: a tarball, or REPOSITORY#REF
 #:   SERIES=    folder of patches, or none (default: kernel-patches/VERSION)
+#:   PREFIX=    only so many patches of it; FRAGMENT=FILE: instead of Kconfig.fragment
+#:   SEED=      for the random parts of checks (1); MEMORY=MiB and ACCEL=kvm or tcg: of the guest
+#:   KNOWN=     folder with known failures of yours, as tests/known-failures: BASE/SECTION.toml
 #:   BENCH=     rows of make bench: 'cost/*', throughput/meta-4, export, krpc, ...
 #:   ROUNDS=    how often each figure is measured
 #:   SERVER=    the server to measure: a mirrorfs, or a command with {source} and {mountpoint}

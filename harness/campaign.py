@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import logging
+import os
 import shlex
 import threading
 from collections.abc import Callable
@@ -23,7 +24,7 @@ from harness.canary import CanaryRun
 from harness.check import SECTIONS, Check
 from harness.console import Event
 from harness.errors import HarnessError, LabError
-from harness.execute import excerpt, run_check
+from harness.execute import assignments, excerpt, run_check
 from harness.guest import Guest
 from harness.image import KernelImage
 from harness.keeper import TRIES, GuestKeeper, GuestPlan
@@ -57,6 +58,7 @@ class CampaignOptions:
     canaries: bool = True
     guests: int = 0  # at once; 0: one, in this process
     xfstests: Path | None = None  # tests of this tree instead of ours
+    known: Path | None = None  # folder with the user's own known failures
 
 
 @dataclass(frozen=True)
@@ -121,8 +123,8 @@ class Campaign:
 
     def use(self, made: Prepared) -> None:
         """Go on with what is made."""
-        folder = self.lab.root / known.FOLDER / known.base_of(made.kernel)
-        self.known = {section: known.load(folder / f'{section}.toml') for section in SECTIONS}
+        base = known.base_of(made.kernel)
+        self.known = {section: known.of(self.lab.root, self.options.known, base, section) for section in SECTIONS}
         self.made, self.kernel, self.accelerator = made, made.kernel, made.accelerator
         self._symboliser = Symboliser(self.kernel.vmlinux, self.kernel.modules)
         self.keeper = GuestKeeper(self.plan(), made.bundle)
@@ -257,7 +259,7 @@ class Campaign:
         return [*found, *(event for share in self.shares.values() for event in share['strays'])]
 
     def stale_known(self) -> list[str]:
-        """What to mend in tests/known-failures, by this run's results."""
+        """What to mend in the files of known failures, by this run's results."""
         found = []
         for section, entries in self.known.items():
             verdicts = {check['name']: check['verdict'] for check in self.checks if check['section'] == section}
@@ -343,16 +345,23 @@ def repeat_command(options: CampaignOptions, name: str, section: str) -> str:
     if options.xfstests and name.startswith(f'{xfstests.AREA}/'):
         words = ['xfstests', f'XFSTESTS={shlex.quote(str(options.xfstests))}', f'TESTS={name}']
     words += [f'SECTION={section}', f'CPUS={options.cpus}']
-    for variable, value in (
-        ('VARIANT', request.config.variant),
-        ('KERNEL', request.kernel),
-        ('KDIR', request.source.kdir),
-        ('SOURCE', request.source.source),
-        ('SERIES', request.series),
+    usual = CampaignOptions(request)
+    for variable, value, default in (
+        ('SEED', options.seed, usual.seed),
+        ('MEMORY', options.memory_mb, usual.memory_mb),
+        ('ACCEL', options.accel, usual.accel),
+        ('VARIANT', request.config.variant, ''),
+        ('FRAGMENT', request.config.fragment, None),
+        ('KERNEL', request.kernel, None),
+        ('KDIR', request.source.kdir, None),
+        ('SOURCE', request.source.source, None),
+        ('SERIES', request.series, None),
+        ('PREFIX', request.prefix, None),
+        ('KNOWN', options.known, None),
     ):
-        if value:
+        if value not in (default, None):
             words.append(f'{variable}={shlex.quote(str(value))}')
-    return ' '.join(['make', *words])
+    return ' '.join([*assignments(os.environ), 'make', *words])
 
 
 def ssh_command(guest: Guest) -> list[str]:

@@ -13,7 +13,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.errors import BuildError, UsageError
@@ -51,6 +51,7 @@ class Wish:
 class ConfigRequest:
     wishes: tuple[Wish, ...]
     variant: str  # sorted names joined by commas; empty: none
+    fragment: Path | None = None  # the user's own
 
     @property
     def text(self) -> str:
@@ -186,4 +187,5 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def request_of(lab: Lab, args: argparse.Namespace) -> ConfigRequest:
-    return request(args.fragment or lab.root / 'Kconfig.fragment', args.variant)
+    made = request(args.fragment or lab.root / 'Kconfig.fragment', args.variant)
+    return replace(made, fragment=args.fragment)

@@ -80,11 +80,16 @@ def must_replace(result: CheckResult, evidence: Evidence) -> bool:
     return result.reason.startswith('cannot be run properly')
 
 
-def variables(environment: Mapping[str, str]) -> str:
-    """Shell command that sets in the guest what is meant for checks; empty when nothing is."""
-    words = [
+def assignments(environment: Mapping[str, str]) -> list[str]:
+    """What the environment says to checks, as words of a shell."""
+    return [
         f'{name}={shlex.quote(value)}' for name, value in sorted(environment.items()) if name.startswith(FOR_CHECKS)
     ]
+
+
+def variables(environment: Mapping[str, str]) -> str:
+    """Shell command that sets in the guest what is meant for checks; empty when nothing is."""
+    words = assignments(environment)
     return f'export {" ".join(words)}; ' if words else ''
 
 

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Tests known to fail on a base in a section, and tests left out there: tests/known-failures/BASE/SECTION.toml.
 
+Who uses this lab as it is has a folder of the same kind beside (`--known DIR`): it comes first, and only
+what is in it has to be up to date then.
+
 [[fails]]
 test = 'generic/123'        # AREA/NNN, or a pattern
 reason = 'tmpfs below has no such attribute'
@@ -23,7 +26,7 @@ import fnmatch
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +64,17 @@ class Known:
     fails: tuple[Entry, ...] = ()
     excluded: tuple[Entry, ...] = ()
     today: datetime.date = datetime.date.max
+    behind: Known | None = None  # asked after this one; others keep it
 
     def exclusion(self, name: str) -> Entry | None:
         """Why a test is not to be run."""
-        return self._find(self.excluded, name)
+        return self._find(self.excluded, name) or (self.behind.exclusion(name) if self.behind else None)
 
     def excuse(self, name: str, verdict: str) -> Entry | None:
         """Why a test that fails does not fail the run."""
-        return self._find(self.fails, name) if verdict == Verdict.FAIL else None
+        if verdict != Verdict.FAIL:
+            return None
+        return self._find(self.fails, name) or (self.behind.excuse(name, verdict) if self.behind else None)
 
     def stale(self, verdicts: Mapping[str, str]) -> list[str]:
         """What to mend in the file, given how the tests of the run ended, by name."""
@@ -92,6 +98,16 @@ def base_of(kernel: KernelImage) -> str:
     """6.12 of 6.12.117-fl-0123; empty when the release is not known."""
     match = re.match(r'\d+\.\d+', kernel.release or '')
     return match[0] if match else ''
+
+
+def of(root: Path, own: Path | None, base: str, section: str) -> Known:
+    """What is known of a section; `own` is the user's folder. UsageError when that is none."""
+    ours = load(root / FOLDER / base / f'{section}.toml')
+    if own is None:
+        return ours
+    if not own.is_dir():
+        raise UsageError(f'{own}: no such folder', hint='KNOWN= takes a folder with BASE/SECTION.toml: 6.12/uring.toml')
+    return replace(load(own / base / f'{section}.toml'), behind=ours)
 
 
 def load(path: Path, today: datetime.date | None = None) -> Known:

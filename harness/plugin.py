@@ -77,6 +77,7 @@ def add_check_options(add: Any) -> None:
     add('--check', action='append', default=None, metavar='AREA/NNN', help='checks by name or pattern, any group')
     add('--section', action='append', choices=SECTIONS, default=None, metavar='NAME', help='dev or uring')
     add('--seed', type=int, default=1, metavar='N', help='for the random parts of checks (default 1)')
+    add('--known', type=Path, default=None, metavar='DIR', help='known failures of yours, as tests/known-failures')
     add('--keep-guest', action='store_true', help='stop at the first failure and leave its guest running')
     add('--no-canaries', action='store_true', help='do not prove first that console events would be noticed')
 
@@ -108,6 +109,7 @@ def options_of(lab: Lab, args: argparse.Namespace) -> CampaignOptions:
         # vm-test's option, or what pytest-xdist has made of its own
         getattr(args, 'guests', 0) or len(getattr(args, 'tx', ())),
         getattr(args, 'xfstests', None),
+        getattr(args, 'known', None),
     )
 
 

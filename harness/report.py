@@ -142,7 +142,7 @@ def _known(checks: Sequence[dict[str, Any]], stale: Sequence[str], console: Cons
     for reason, names in sorted(reasons.items()):
         _say(console, Text(f'known to fail, {reason}: {" ".join(names)}', 'yellow'))
     for text in stale:
-        _say(console, Text(f'out of date in tests/known-failures: {text}', 'red'))
+        _say(console, Text(f'known failures out of date: {text}', 'red'))
 
 
 def _canaries(canaries: Sequence[dict[str, Any]], console: Console) -> None:

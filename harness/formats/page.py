@@ -66,7 +66,7 @@ def render(table: dict[str, Any], folder: Path) -> str:
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False
     )
     return environment.get_template('page.html.j2').render(
-        table={**table, 'canaries': [{'detail': '', **canary} for canary in table['canaries']]},
+        table={'stale_known': [], **table, 'canaries': [{'detail': '', **canary} for canary in table['canaries']]},
         closing=closing(table),
         facts=_facts(table),
         sections=list(sections(table)),

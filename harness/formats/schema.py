@@ -102,7 +102,7 @@ class Check(TypedDict):
     repeat: Annotated[str, 'the command that runs it again']
     digest: NotRequired[Annotated[str, 'SHA-256 of the check and its golden output']]
     adjudication: NotRequired[Annotated[Adjudication, 'of a failure that was run again on both kernels']]
-    known: NotRequired[Annotated[str, 'why its failure does not count: tests/known-failures']]
+    known: NotRequired[Annotated[str, 'why its failure does not count: tests/known-failures, or a folder of the user']]
     attempts: NotRequired[Annotated[list[Attempt], 'earlier ones that ended without a verdict']]
 
 
@@ -166,7 +166,7 @@ class Results(TypedDict):
     canaries: list[Canary]
     stray_events: Annotated[list[Stray], 'complaints of the kernel outside of any check; each fails the run']
     expired_allowances: Annotated[list[str], 'patterns of tests/console-allow.toml that no longer excuse']
-    stale_known: NotRequired[Annotated[list[str], 'entries of tests/known-failures that are out of date']]
+    stale_known: NotRequired[Annotated[list[str], 'entries of the known failures that are out of date']]
     command: str
     host: Host
     coverage: NotRequired[Annotated[Coverage | None, 'lines of the series executed; null: not counted']]

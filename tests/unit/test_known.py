@@ -118,7 +118,10 @@ def campaign_with(tmp_path: Path, text: str, script: Script) -> Campaign:
         Lab(Runner()), CampaignOptions(options, canaries=False), RunFolder(tmp_path / 'run')
     )  # fmt: skip
     campaign.options.request.__dict__.update(
-        config=SimpleNamespace(variant=''), source=SimpleNamespace(kdir=None, source=None), series=None
+        config=SimpleNamespace(variant='', fragment=None),
+        source=SimpleNamespace(kdir=None, source=None),
+        series=None,
+        prefix=None,
     )
     campaign.run.path.mkdir()
     campaign.keeper = FakeKeeper(tmp_path / 'guests', {'data/001[dev]': script})  # type: ignore[assignment]
@@ -141,6 +144,38 @@ def test_campaign_excuses_and_leaves_out(tmp_path: Path) -> None:
     result, entry = campaign.run_check(check, 'dev')
     assert result.state is State.BAD
     assert 'known' not in entry
+
+
+def test_a_users_own_come_first_and_are_his_to_mend(tmp_path: Path) -> None:
+    for root, text in (
+        ('lab/tests/known-failures', ENTRY + EXCLUDE.replace('001', '003')),
+        ('own', ENTRY.replace('tmpfs', 'my disk') + ENTRY.replace('001', '002')),
+    ):
+        (tmp_path / root / '6.12').mkdir(parents=True)
+        (tmp_path / root / '6.12' / 'dev.toml').write_text(text)
+    both = known.of(tmp_path / 'lab', tmp_path / 'own', '6.12', 'dev')
+    reasons = [entry.reason if (entry := both.excuse(f'data/{n}', 'fail')) else '' for n in ('001', '002', '003')]
+    assert reasons == ['my disk has no such thing', 'tmpfs has no such thing', '']
+    assert both.exclusion('data/003') is not None
+    # Both are out of date, but only one of the files is the user's.
+    assert both.stale({'data/001': 'pass'}) == ['data/001: fails no longer (my disk has no such thing)']
+    ours = known.of(tmp_path / 'lab', None, '6.12', 'dev')
+    assert ours.stale({'data/001': 'pass'}) == ['data/001: fails no longer (tmpfs has no such thing)']
+    assert known.of(tmp_path / 'lab', tmp_path / 'own', '7.0', 'uring').excuse('data/001', 'fail') is None
+    with pytest.raises(UsageError, match='no such folder'):
+        known.of(tmp_path / 'lab', tmp_path / 'none', '6.12', 'dev')
+
+
+def test_all_that_is_out_of_date_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv('CI', 'true')
+    campaign = campaign_with(tmp_path, ENTRY + ENTRY.replace('001', '002'), Script())
+    campaign.checks[:] = run_of(tmp_path, 'A', ('data/001', 'dev', 'pass'), ('data/002', 'dev', 'pass'))['checks']
+    config: Any = SimpleNamespace(stash={BROKEN: []})
+    _, problem = outcome(config, campaign, 0)
+    assert 'dev: data/001: fails no longer' in problem
+    assert 'dev: data/002: fails no longer' in problem
+    table = run_of(tmp_path, 'B', ('data/001', 'dev', 'pass'), stale=campaign.stale_known())
+    assert 'dev: data/002: fails no longer' in formats.render('html', table, tmp_path / 'B')
 
 
 @pytest.mark.parametrize(('ci', 'status'), [('', 0), ('true', 1)])

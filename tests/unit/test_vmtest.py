@@ -33,6 +33,18 @@ def test_ci_says_what_it_does_not_leave_out(session: Session, ci: str, status: i
         assert ('which CI does not accept' in formats.render(name, table, folder)) is bool(ci)
 
 
+def test_a_users_own_known_failures(session: Session) -> None:
+    keys = checks(session.root, 1)
+    folder = session.root / 'mine' / '6.12'
+    folder.mkdir(parents=True)
+    entry = "test = 'data/001'\nreason = 'my disk'\nevidence = 'seen'\nexpires = 2999-01-01\n"
+    (folder / 'dev.toml').write_text(f'[[fails]]\n{entry}')
+    session.start_vm_test('--known', str(folder.parent), script={keys[0]: ['fail']})
+    status, output = session.end()
+    assert status == 0, output
+    assert output.splitlines()[-1] == '1 pass, 1 fail, 1 of these known to fail'
+
+
 def test_a_check_without_a_guest_is_a_crash_and_the_others_go_on(session: Session) -> None:
     keys = checks(session.root, 3)
     session.start_vm_test(script={keys[2]: ['killed']}, FAKE_NO_BOOT='2')
