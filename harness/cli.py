@@ -90,8 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _interrupt)
     signal.signal(signal.SIGHUP, _interrupt)
     runner = Runner(verbose > 0, getattr(args, 'dry_run', False), getattr(args, 'log_dir', None))
-    lab = Lab(runner, **({'jobs': args.jobs} if 'jobs' in args else {}))
     try:
+        lab = Lab(runner, **({'jobs': args.jobs} if 'jobs' in args else {}))
         result = args.func(args, lab)
         if isinstance(result, str) and not lab.dry_run:
             print(result)

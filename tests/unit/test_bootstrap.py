@@ -82,6 +82,15 @@ def test_nothing_missing_installs_nothing(machine: Machine) -> None:
     assert (machine.root / '.venv/.ready').exists()
 
 
+def test_a_path_with_a_blank_is_refused_before_anything_is_installed(tmp_path: Path) -> None:
+    machine = Machine(tmp_path / 'my lab')
+    machine.installed('gcc')
+    done = machine.run()
+    assert done.returncode == 2
+    assert f'usage: this folder has a blank or a quote in its path: {machine.root}' in done.stderr
+    assert machine.did('apt-get') == []
+
+
 def test_root_installs_only_what_is_missing(machine: Machine) -> None:
     machine.installed('gcc')
     done = machine.run()

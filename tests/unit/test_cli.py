@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness import cli, source
-from harness.errors import HarnessError, LabError, VerdictError
-from harness.lab import REPOSITORY
+from harness.command import Runner
+from harness.errors import HarnessError, LabError, UsageError, VerdictError
+from harness.lab import REPOSITORY, Lab
 
 
 def harness(*words: str, **env: str) -> subprocess.CompletedProcess[str]:
@@ -33,6 +34,18 @@ def test_each_stage_has_help() -> None:
     for stage in ('source', 'series', 'config', 'build'):
         assert f'    {stage} ' in done.stdout
         assert '--dry-run' in harness(stage, '--help').stdout
+
+
+def test_a_path_with_a_blank_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guest's init is named on the kernel's command line."""
+    with pytest.raises(UsageError, match='this folder has a blank or a quote in its path: /my lab'):
+        Lab(Runner(), root=Path('/my lab'))
+    done = harness('vm-test', '--dry-run', XDG_CACHE_HOME=str(tmp_path / 'my cache'))
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        f'usage: the cache has a blank or a quote in its path: {tmp_path}/my cache/fuse-lab',
+        '  XDG_CACHE_HOME= names another place',
+    ]
 
 
 def test_wrong_use_is_status_2() -> None:
