@@ -87,7 +87,7 @@ class _Kernels:
     def close(self) -> None:
         campaign, self._campaign, self._subject = self._campaign, None, None
         if campaign is not None:
-            campaign.abort()
+            campaign.stop()  # not other trials' guests
 
     def run(self, subject: Subject) -> Observation:
         before = dict(self.lab.clock.seconds)

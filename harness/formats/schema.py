@@ -80,7 +80,7 @@ class Tally(TypedDict):
 
 class Adjudication(TypedDict):
     judgement: Annotated[str, 'regression, fails on the baseline too, not seen again, cannot tell, ...']
-    probability: Annotated[float | None, 'that it fails more often with the patches; null: nothing to compare with']
+    probability: Annotated[float | None, 'of a regression (see adjudicate.py); null: nothing to compare with']
     patched: Tally
     baseline: Annotated[Tally | None, 'null: it does not run there']
     text: Annotated[str, 'all of this in one line']

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import random
 import re
@@ -12,15 +11,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any
 
 import pytest
 from bisectsim import Memory
+from fakecampaign import FakeCampaign, event, failed, fake_campaigns
 from faketree import git, make_series, make_tree
 
 from harness import cli, config, series
-from harness.allowlist import AllowList
-from harness.bisect import command, signature, subjects, trial
+from harness.bisect import command, signature, subjects
 from harness.bisect.engine import Tally
 from harness.bisect.judgement import CostsMore, FailsThisWay, Word
 from harness.bisect.report import Answer, steps, write
@@ -31,30 +30,17 @@ from harness.bisect.subjects import Range, Subject
 from harness.bisect.trial import CheckTrial, Item, judge
 from harness.boot import BootError
 from harness.campaign import CampaignOptions
-from harness.console import Event, Kind
 from harness.errors import ApplyError, BuildError, LabError, UsageError, VerdictError
 from harness.guest import GuestLostError
 from harness.kernel import KernelRequest
-from harness.known import Entry, Known
 from harness.lab import Lab
 from harness.runfolder import RunFolder
 from harness.series import Patch, PatchSeries
 from harness.source import SourceRequest
-from harness.speed import Speed
 from harness.verdict import LAB, CheckResult, Verdict
 
 THIS = Signature('uring/007[uring]', 'fail', ('-right', '+wrong'))
 OTHER = Signature('uring/007[uring]', 'fail', ('-right', '+something else'))
-
-
-def failed(
-    verdict: Verdict = Verdict.FAIL, reason: str = 'output differs', diff: str = '', **more: object
-) -> CheckResult:
-    return CheckResult('uring/007', 'uring', verdict, 1.0, reason, diff=diff, **more)  # type: ignore[arg-type]
-
-
-def event(fingerprint: str = 'abc123', kind: Kind = Kind.WARN) -> Event:
-    return Event(kind, 'WARNING: CPU: 1 PID: 77 at fs/fuse/dev.c:12 f+0x1/0x2', (), 0, 0, fingerprint)
 
 
 # --- signatures ----------------------------------------------------------------------------------
@@ -509,59 +495,10 @@ def test_the_report_has_each_step(tmp_path: Path, whole: PatchSeries) -> None:
 # --- one run -------------------------------------------------------------------------------------
 
 
-class FakeGuests:
-    """Stands for GuestKeeper."""
-
-    def __init__(self) -> None:
-        self.current: object | None = None
-        self.speed = Speed(2.0, 0.1, 0.1)
-        self.strays: list[Event] = []
-
-    def discard(self) -> None:
-        self.current = None
-
-
-class FakeCampaign:
-    """Stands for Campaign; what happens is taken from `script`, one after the other."""
-
-    script: ClassVar[list[object]] = []
-    factors: ClassVar[list[float]] = []
-    aborted: ClassVar[int] = 0
-    allow = AllowList(())
-
-    def __init__(self, lab: Lab, options: CampaignOptions, run: RunFolder) -> None:
-        self.run = run
-        self.keeper = FakeGuests()
-        self.known = {'uring': Known(excluded=(Entry('uring/007', 'hangs', 'x', datetime.date.max),))}
-
-    def prepare(self) -> FakeGuests:
-        return self.keeper
-
-    def run_check(self, check: object, section: str) -> tuple[CheckResult, dict[str, object]]:
-        if section in self.known and self.known[section].exclusion('uring/007'):
-            return failed(Verdict.NOTRUN, 'excluded: hangs'), {}
-        FakeCampaign.factors.append(self.keeper.speed.factor)
-        self.keeper.current = self
-        happens = FakeCampaign.script.pop(0)
-        if isinstance(happens, BaseException):
-            raise happens
-        if isinstance(happens, Event):
-            self.keeper.strays.append(happens)
-            happens = failed(Verdict.PASS, '')
-        assert isinstance(happens, CheckResult)
-        return happens, {}
-
-    def abort(self) -> None:
-        FakeCampaign.aborted += 1
-
-
 @pytest.fixture
 def checked(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., CheckTrial]:
-    def make(*script: object) -> CheckTrial:
-        monkeypatch.setattr(trial, 'Campaign', FakeCampaign)
-        monkeypatch.setattr(FakeCampaign, 'script', list(script))
-        monkeypatch.setattr(FakeCampaign, 'factors', [])
-        monkeypatch.setattr(FakeCampaign, 'aborted', 0)
+    def make(*happens: object) -> CheckTrial:
+        fake_campaigns(monkeypatch, {'': happens})
         item = Item(SimpleNamespace(name='uring/007'), 'uring')  # type: ignore[arg-type]
         return CheckTrial(lab, CampaignOptions(request()), RunFolder(Path(tempfile.mkdtemp(dir=tmp_path))), (item,))
 
@@ -621,13 +558,13 @@ def test_one_guest_at_a_time_and_none_is_left(checked: Callable[..., CheckTrial]
     tried = checked(failed(Verdict.PASS, ''), failed(Verdict.PASS, ''), KeyboardInterrupt())
     tried.run(Subject('a', 'a', request()))
     tried.run(Subject('b', 'b', request()))
-    assert FakeCampaign.aborted == 1
+    assert FakeCampaign.stopped == 1
     with pytest.raises(KeyboardInterrupt):
         tried.run(Subject('b', 'b', request()))
-    assert FakeCampaign.aborted == 2
+    assert FakeCampaign.stopped == 2
     with pytest.raises(LabError):
         checked(LabError('no QEMU')).run(Subject('a', 'a', request()))
-    assert FakeCampaign.aborted == 1
+    assert FakeCampaign.stopped == 1
 
 
 # --- subjects ------------------------------------------------------------------------------------
