@@ -331,16 +331,27 @@ _probe() {
 
 # _image KIND SIZE: an empty image and, where KIND wants one, a server for it. Sets IMAGE to
 # what blockfs wants and BELOW to the file with its bytes.
-#   raw    a file
+#   raw    a file in memory, where nothing has to wait
+#   direct the same past the page cache, where all has to
+#   lower  a file on a mount of mirrorfs (with $LOWER_OPTIONS): see _lower
 #   nbd    the same, behind nbdkit (with $NBD_FILTERS, and $NBD_WORDS behind the file's name)
 #   qcow2  a qcow2 image, behind qemu-nbd; BELOW is not its bytes
 _image() {
-	BELOW=$SRC/image
+	BELOW=$SRC/image IMAGE_OPTIONS=
 	rm -f "$BELOW"
 	case $1 in
-	raw)
+	raw | direct)
 		truncate -s "$2" "$BELOW"
 		IMAGE=$BELOW
+		[[ $1 == raw ]] || IMAGE_OPTIONS=--direct
+		;;
+	lower)
+		_lower_end
+		mkdir -p "$LOWER"
+		# shellcheck disable=SC2086
+		MNT=$LOWER _mount --cache=auto ${LOWER_OPTIONS-} || _fail "mount"
+		truncate -s "$2" "$BELOW"
+		IMAGE=$LOWER/image
 		;;
 	nbd)
 		truncate -s "$2" "$BELOW"
@@ -368,7 +379,24 @@ _serve_nbd() {
 _export() {
 	MNT=$WORK/disk
 	[[ -e $MNT ]] || : >"$MNT"
-	_start_server blockfs --image="$IMAGE" "$@"
+	# shellcheck disable=SC2086
+	_start_server blockfs --image="$IMAGE" ${IMAGE_OPTIONS-} "$@"
+}
+
+# _requests OPCODE: how many the server of $MNT got, by either way.
+_requests() {
+	echo $(($(_server_counter "op_$1_dev") + $(_server_counter "op_$1_uring")))
+}
+
+# _lower COMMAND...: about the mount below an image of that kind (_lower _requests FSYNC).
+LOWER=$WORK/lower
+_lower() {
+	MNT=$LOWER "$@"
+}
+
+_lower_end() {
+	_is_mounted "$LOWER" || return 0
+	_lower _umount && _wait_until 30 _server_gone "$LOWER" || _fail "umount"
 }
 
 # _unexport: unmount, see the server end, end the NBD server, too.

@@ -3,7 +3,7 @@
 #include "exportprobe.h"
 
 static const struct command commands[] = {
-	{ "steps", probe_steps, "FILE ro|rw|wo|direct|append|sync STEP...: single calls, told one by one" },
+	{ "steps", probe_steps, "FILE ro|rw|wo|direct|append|sync|dsync STEP...: single calls, told one by one" },
 	{ "load", probe_load, "FILE JOBS DEPTH OPERATIONS: reads and writes by io_submit, verified" },
 	{ "journal", probe_journal, "FILE JOURNAL: write and sync until it fails, note what is safe" },
 	{ "verify", probe_verify, "FILE JOURNAL: is all there that was noted as safe?" },

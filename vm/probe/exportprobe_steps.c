@@ -7,6 +7,7 @@
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/statfs.h>
+#include <sys/uio.h>
 #include <sys/xattr.h>
 
 static const struct {
@@ -85,13 +86,14 @@ static void run(int fd, const struct step *s)
 			is_zero("read", off, buf, n);
 		if (n > 0 && *what == 'i')
 			is_pattern("read", off, buf, n, arg(s, 3));
-	} else if (!strcmp(what, "write")) {
+	} else if (!strcmp(what, "write") || !strcmp(what, "safe-write")) {
 		long long off = arg(s, 1), len = arg(s, 2);
+		struct iovec vec = { .iov_len = len };
 
-		buf = pages(len + 1);
+		vec.iov_base = buf = pages(len + 1);
 		fill(buf, len, off, arg(s, 3));
-		printf("write %s at %s: ", s->word[2], s->word[1]);
-		say_result(pwrite(fd, buf, len, off));
+		printf("%s %s at %s: ", what, s->word[2], s->word[1]);
+		say_result(pwritev2(fd, &vec, 1, off, *what == 's' ? RWF_DSYNC : 0));
 	} else if (!strcmp(what, "append")) {
 		long long len = arg(s, 1);
 
@@ -174,7 +176,8 @@ void probe_steps(int argc, char **argv)
 	} ways[] = {
 		{ "ro", O_RDONLY }, { "rw", O_RDWR }, { "wo", O_WRONLY },
 		{ "direct", O_RDWR | O_DIRECT }, { "append", O_WRONLY | O_APPEND },
-		{ "sync", O_RDWR | O_SYNC }, { "truncating", O_RDWR | O_TRUNC },
+		{ "sync", O_RDWR | O_SYNC }, { "dsync", O_RDWR | O_DSYNC },
+		{ "truncating", O_RDWR | O_TRUNC },
 	};
 	int flags = -1, fd;
 

@@ -81,8 +81,9 @@ struct backend {
 	int (*read)(struct request *rq, uint64_t fh, void *data, size_t size, uint64_t offset);
 	/* Descriptor from which the transport may splice; NULL or -1: use read. */
 	int (*read_fd)(uint64_t fh);
+	/* RWF: of RWF_APPEND, and RWF_DSYNC or RWF_SYNC: safe before the reply. */
 	int (*write)(struct request *rq, uint64_t fh, const void *data, size_t size,
-		     uint64_t offset, bool append, bool kill_suid);
+		     uint64_t offset, int rwf, bool kill_suid);
 	int (*flush)(struct request *rq, uint64_t node, uint64_t fh, uint64_t lock_owner);
 	int (*release)(struct request *rq, uint64_t node, uint64_t fh);
 	int (*fsync)(struct request *rq, uint64_t fh, bool data_only);

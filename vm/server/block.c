@@ -190,11 +190,11 @@ static int block_read(struct request *rq, uint64_t fh, void *data, size_t size, 
  * left it is an error, as with a block device: callers repeat a write of nothing for ever.
  */
 static int block_write(struct request *rq, uint64_t fh, const void *data, size_t size,
-		       uint64_t offset, bool append, bool kill_suid)
+		       uint64_t offset, int rwf, bool kill_suid)
 {
 	uint64_t now = block_length();
 
-	(void)fh, (void)append, (void)kill_suid;
+	(void)fh, (void)kill_suid;
 	block_state(rq)->grow_to = 0;
 	if (!block_options.writable)
 		return -EACCES;
@@ -210,7 +210,8 @@ static int block_write(struct request *rq, uint64_t fh, const void *data, size_t
 		else
 			size = now - offset;
 	}
-	return soon_or(rq, image->write(rq, data, size, offset));
+	/* where an appender's data goes the kernel has said */
+	return soon_or(rq, image->write(rq, data, size, offset, rwf & ~RWF_APPEND));
 }
 
 static int block_fsync(struct request *rq, uint64_t fh, bool data_only)

@@ -34,7 +34,9 @@ struct image {
 	void (*thread_stop)(struct loop *l);
 	void (*abandon)(void);
 	int (*read)(struct request *rq, void *data, uint32_t size, uint64_t offset);
-	int (*write)(struct request *rq, const void *data, uint32_t size, uint64_t offset);
+	/* RWF: RWF_DSYNC or RWF_SYNC: it is to be safe before the reply */
+	int (*write)(struct request *rq, const void *data, uint32_t size, uint64_t offset,
+		     int rwf);
 	int (*sync)(struct request *rq, bool data_only);
 	/* MODE: as fallocate's, of those that block.c knows. */
 	int (*allocate)(struct request *rq, int mode, uint64_t offset, uint64_t length);

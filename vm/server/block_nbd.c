@@ -50,12 +50,14 @@ struct work {
 	int whence;
 	int answer;
 	bool found;
+	bool then_flush;	/* a write that is to be safe, and cannot be by itself */
+	bool flushing;
 };
 _Static_assert(sizeof(struct work) <= sizeof(((struct block_state *)0)->of_image), "scratch");
 
 static struct connection *connections;
 static unsigned int connection_count, connection_next;
-static bool can_flush, can_zero, has_extents;
+static bool can_flush, can_fua, can_zero, has_extents;
 
 static __thread struct connection *mine;
 
@@ -301,11 +303,13 @@ static int64_t issue(struct request *rq, struct nbd_handle *nbd)
 	nbd_extent_callback extents = { .callback = on_extents, .user_data = rq };
 
 	w->begun = w->size < MOST ? w->size : MOST;
+	if (w->flushing)
+		return nbd_aio_flush(nbd, done, 0);
 	switch (rq->in->opcode) {
 	case FUSE_READ:
 		return nbd_aio_pread(nbd, rq->out, w->size, w->offset, done, 0);
 	case FUSE_WRITE:
-		return nbd_aio_pwrite(nbd, rq->payload, w->size, w->offset, done, 0);
+		return nbd_aio_pwrite(nbd, rq->payload, w->size, w->offset, done, w->flags);
 	case FUSE_FSYNC:
 		return nbd_aio_flush(nbd, done, 0);
 	case FUSE_FALLOCATE:
@@ -339,15 +343,29 @@ static int begin(struct request *rq)
 	return result;
 }
 
+/* The next command of a request; false: it is over, with that as its answer. */
+static bool begins_again(struct request *rq)
+{
+	int result = begin(rq);
+
+	if (result != REPLY_SOON)
+		work_of(rq)->answer = result;
+	return result == REPLY_SOON;
+}
+
 /* Is there more to do for it? */
 static bool goes_on(struct request *rq)
 {
 	struct work *w = work_of(rq);
 	uint32_t opcode = rq->in->opcode;
-	int result;
 
 	if (w->answer < 0)
 		return false;
+	if (w->then_flush) {
+		w->then_flush = false;
+		w->flushing = true;
+		return begins_again(rq);
+	}
 	if (opcode == FUSE_READ || opcode == FUSE_WRITE) {
 		w->answer = w->size;
 		return false;
@@ -357,12 +375,9 @@ static bool goes_on(struct request *rq)
 	/* a server that knows nothing of the rest must not keep us for ever */
 	w->offset += w->begun;
 	w->size -= w->begun < w->size ? w->begun : w->size;
-	if (w->size && w->begun) {
-		result = begin(rq);
-		if (result == REPLY_SOON)
-			return true;
-		w->answer = result;
-	} else if (opcode == FUSE_LSEEK) {
+	if (w->size && w->begun)
+		return begins_again(rq);
+	if (opcode == FUSE_LSEEK) {
 		/* all the rest is data, or a hole: behind data there is one at the end */
 		*w->result = block_length();
 		w->answer = w->whence == SEEK_HOLE ? 0 : -ENXIO;
@@ -385,10 +400,16 @@ static int nbd_image_read(struct request *rq, void *data, uint32_t size, uint64_
 	return begin(rq);
 }
 
-static int nbd_image_write(struct request *rq, const void *data, uint32_t size, uint64_t offset)
+static int nbd_image_write(struct request *rq, const void *data, uint32_t size, uint64_t offset,
+			   int rwf)
 {
+	struct work *w = prepare(rq, offset, size);
+
 	(void)data;
-	prepare(rq, offset, size);
+	if (rwf && can_fua)
+		w->flags = LIBNBD_CMD_FLAG_FUA;
+	else if (rwf && can_flush)
+		w->then_flush = true;
 	return begin(rq);
 }
 
@@ -488,6 +509,7 @@ static int nbd_image_open(const char *uri, uint64_t *length)
 	}
 	*length = size;
 	can_flush = nbd_can_flush(first->nbd) > 0;
+	can_fua = nbd_can_fua(first->nbd) > 0;
 	can_zero = nbd_can_zero(first->nbd) > 0;
 	has_extents = nbd_can_meta_context(first->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) > 0;
 	/* several connections must not hide from each other what is written */

@@ -41,7 +41,7 @@ struct work {
 	uint64_t size;		/* left */
 	uint32_t done;
 	uint16_t kind;		/* IORING_OP_... */
-	uint16_t mode;		/* of fallocate, or flags of fsync */
+	uint16_t mode;		/* of fallocate, or flags of write or fsync */
 	uint16_t then;		/* the mode with which to fill the hole that was made */
 	bool fill;
 	bool other_way;		/* the first one was not supported */
@@ -76,6 +76,7 @@ static int submit(struct work *w)
 		break;
 	case IORING_OP_WRITE:
 		io_uring_prep_write(sqe, fd_for(w), w->data, w->size, w->offset);
+		sqe->rw_flags = w->mode;
 		break;
 	case IORING_OP_FSYNC:
 		io_uring_prep_fsync(sqe, plain, w->mode);
@@ -166,12 +167,13 @@ static int raw_read(struct request *rq, void *data, uint32_t size, uint64_t offs
 	return n < 0 ? -errno : n;
 }
 
-static int raw_write(struct request *rq, const void *data, uint32_t size, uint64_t offset)
+static int raw_write(struct request *rq, const void *data, uint32_t size, uint64_t offset,
+		     int rwf)
 {
 	ssize_t n;
 
 	if (!in_memory)
-		return begin(rq, IORING_OP_WRITE, 0, (void *)data, offset, size);
+		return begin(rq, IORING_OP_WRITE, rwf, (void *)data, offset, size);
 	n = pwrite(plain, data, size, offset);
 	return n < 0 ? -errno : n;
 }

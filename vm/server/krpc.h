@@ -161,7 +161,7 @@ struct work {
 /* krpc_work.c: methods; the end of a message, with bytes or a negative error number */
 int krpc_read(struct request *rq, uint64_t fh, void *data, size_t size, uint64_t offset);
 int krpc_write(struct request *rq, uint64_t fh, const void *data, size_t size, uint64_t offset,
-	       bool append, bool kill_suid);
+	       int rwf, bool kill_suid);
 int krpc_fsync(struct request *rq, uint64_t fh, bool data_only);
 void message_is_over(struct message *m, int result);
 /* Where the payload at OFFSET of the request is, for messages that do not place it. */

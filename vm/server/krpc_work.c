@@ -232,12 +232,12 @@ static bool is_stale(struct file *f, unsigned int column, unsigned int replica)
 }
 
 int krpc_write(struct request *rq, uint64_t fh, const void *data, size_t size, uint64_t offset,
-	       bool append, bool kill_suid)
+	       int rwf, bool kill_suid)
 {
 	struct file *f = &files[fh];
 	struct work *w;
 
-	(void)append;
+	(void)rwf;
 	(void)kill_suid;
 	if (offset > f->size || size > f->size - offset)
 		return -ENOSPC;

@@ -73,7 +73,7 @@ int mirror_tmpfile(struct request *rq, uint64_t parent, int flags, mode_t mode,
 int mirror_read(struct request *rq, uint64_t fh, void *data, size_t size, uint64_t offset);
 int mirror_read_fd(uint64_t fh);
 int mirror_write(struct request *rq, uint64_t fh, const void *data, size_t size,
-		 uint64_t offset, bool append, bool kill_suid);
+		 uint64_t offset, int rwf, bool kill_suid);
 int mirror_flush(struct request *rq, uint64_t node, uint64_t fh, uint64_t lock_owner);
 int mirror_release(struct request *rq, uint64_t node, uint64_t fh);
 int mirror_fsync(struct request *rq, uint64_t fh, bool data_only);

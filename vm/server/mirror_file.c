@@ -135,13 +135,15 @@ int mirror_read_fd(uint64_t fh)
  */
 #define WRITE_PIECE (128 << 10)
 
-static ssize_t write_pieces(int fd, const char *data, size_t size, uint64_t offset)
+static ssize_t write_pieces(int fd, const char *data, size_t size, uint64_t offset, int rwf)
 {
 	size_t done = 0;
 
 	while (done < size) {
 		size_t piece = size - done < WRITE_PIECE ? size - done : WRITE_PIECE;
-		ssize_t n = pwrite(fd, data + done, piece, offset + done);
+		struct iovec vec = { (char *)data + done, piece };
+		ssize_t n = rwf ? pwritev2(fd, &vec, 1, offset + done, rwf) :
+				  pwrite(fd, data + done, piece, offset + done);
 
 		if (n < 0 && errno == EINTR)
 			continue;
@@ -155,17 +157,17 @@ static ssize_t write_pieces(int fd, const char *data, size_t size, uint64_t offs
 }
 
 int mirror_write(struct request *rq, uint64_t fh, const void *data, size_t size,
-		 uint64_t offset, bool append, bool kill_suid)
+		 uint64_t offset, int rwf, bool kill_suid)
 {
 	struct iovec vec = { .iov_base = (void *)data, .iov_len = size };
 	ssize_t n;
 
 	(void)rq;
 	mirror_cred_keep_suid(!kill_suid);
-	if (!append)
-		return write_pieces(fh, data, size, offset);
+	if (!(rwf & RWF_APPEND))
+		return write_pieces(fh, data, size, offset, rwf);
 	do
-		n = pwritev2(fh, &vec, 1, 0, RWF_APPEND);
+		n = pwritev2(fh, &vec, 1, 0, rwf);
 	while (n < 0 && errno == EINTR);
 	return n < 0 ? -errno : n;
 }

@@ -102,7 +102,7 @@ static int finish_written(struct request *rq, int result)
 static int run_write(struct request *rq)
 {
 	const struct fuse_write_in *in = rq->arg;
-	bool append;
+	int rwf = 0;
 
 	METHOD(write);
 	if (in->size != rq->payload_size)
@@ -111,9 +111,15 @@ static int run_write(struct request *rq)
 	 * With the page cache's own writes the offset counts, and with writeback all
 	 * writes are of that kind, though the handle may be that of an appender.
 	 */
-	append = (in->flags & O_APPEND) && !(in->write_flags & FUSE_WRITE_CACHE) &&
-		 !session.writeback;
-	return session.backend->write(rq, in->fh, rq->payload, in->size, in->offset, append,
+	if ((in->flags & O_APPEND) && !(in->write_flags & FUSE_WRITE_CACHE) &&
+	    !session.writeback)
+		rwf |= RWF_APPEND;
+	/* direct writes are not followed by an FSYNC of the kernel's */
+	if ((in->flags & O_SYNC) == O_SYNC)
+		rwf |= RWF_SYNC;
+	else if (in->flags & O_DSYNC)
+		rwf |= RWF_DSYNC;
+	return session.backend->write(rq, in->fh, rq->payload, in->size, in->offset, rwf,
 				      in->write_flags & FUSE_WRITE_KILL_SUIDGID);
 }
 
