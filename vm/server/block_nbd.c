@@ -229,7 +229,7 @@ static void flush_last(struct connection *c)
 {
 	nbd_completion_callback callback = { .callback = on_flushed };
 
-	if (!block_options.writable || !can_flush || c->broken || nbd_aio_in_flight(c->nbd) ||
+	if (!block_options.writable || !can_flush || c->broken ||
 	    nbd_aio_flush(c->nbd, callback, 0) < 0)
 		return;
 	while (!flushed && nbd_poll(c->nbd, PATIENCE) > 0)

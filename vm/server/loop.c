@@ -75,7 +75,8 @@ int loop_make(struct loop *l, unsigned int entries, unsigned int in_flight, cons
 		 * system calls of handlers do not end with EINTR because of it.
 		 */
 		.flags = IORING_SETUP_SQE128 | IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL |
-			 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+			 IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN |
+			 IORING_SETUP_CLAMP,	/* what does not fit waits in the kernel */
 		.cq_entries = in_flight,
 	};
 	int rc;
@@ -109,7 +110,7 @@ int loop_make(struct loop *l, unsigned int entries, unsigned int in_flight, cons
 	return 0;
 }
 
-void loop_destroy(struct loop *l)
+void loop_end(struct loop *l)
 {
 	struct loop **at = &all;
 
@@ -120,10 +121,15 @@ void loop_destroy(struct loop *l)
 		at = &(*at)->next;
 	*at = l->next;
 	pthread_mutex_unlock(&all_lock);
-	l->made = false;
 	current = NULL;
 	io_uring_queue_exit(&l->ring);
-	close(l->event);
+}
+
+void loop_free(struct loop *l)
+{
+	if (l->made)
+		close(l->event);
+	l->made = false;
 }
 
 void loop_each(void (*call)(struct loop *l, void *arg), void *arg)
@@ -163,7 +169,8 @@ bool loop_turn(struct loop *l, bool wait)
 {
 	struct io_uring_cqe *cqe;
 	unsigned int head, n = 0;
-	int rc = io_uring_submit_and_wait(&l->ring, wait ? 1 : 0);
+	int rc = wait ? io_uring_submit_and_wait(&l->ring, 1) :
+			io_uring_submit_and_get_events(&l->ring);
 
 	if (rc < 0 && rc != -EINTR && rc != -EAGAIN && rc != -EBUSY) {
 		session_fail("io_uring_enter", -rc);

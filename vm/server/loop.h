@@ -51,7 +51,9 @@ struct loop {
  * possible but slow. WHAT: the step that failed. 0 or an error number.
  */
 int loop_make(struct loop *l, unsigned int entries, unsigned int in_flight, const char **what);
-void loop_destroy(struct loop *l);
+/* Nothing is awaited any more. Others may still post, in vain, until it is freed. */
+void loop_end(struct loop *l);
+void loop_free(struct loop *l);
 
 /*
  * An empty SQE, whatever is in the queue already; NULL after the session was ended for it.

@@ -171,9 +171,12 @@ static int serve(const struct program *program, struct options *opt)
 	status = session_wait();
 	stats->exit_status = status;
 	/*
-	 * A busy mount that was detached, or one that can not be served any longer, has
-	 * not ended: threads still read, and only the end of the process ends it.
+	 * A busy mount that was detached has not ended. Threads with a loop can be told to, and
+	 * with their descriptors it does. Others still read, and only the end of the process
+	 * ends it, as it does one that can not be served any longer.
 	 */
+	if (!status && session.backend->asynchronous)
+		session_end();
 	if (status || !session_has_ended())
 		return status;
 	later_stop();
@@ -181,6 +184,8 @@ static int serve(const struct program *program, struct options *opt)
 		session.backend->abandon();
 	ring_join();
 	dev_join();
+	ring_free();
+	dev_free();
 	close(session.fd);
 	program->stop();
 	free((char *)opt->mountpoint);

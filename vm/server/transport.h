@@ -17,15 +17,19 @@
 
 /* Serve /dev/fuse by THREADS more threads. 0 or exit status. */
 int dev_start(unsigned int threads);
-/* After the end of the session. */
+/*
+ * After the end of the session. Each waits for its threads first; only then, since requests
+ * of one are answered by threads of the other, is what they used freed.
+ */
 void dev_join(void);
+void dev_free(void);
 
 unsigned int ring_queues(void);
 /* Before the reply to INIT: threads, rings, buffers. False: "why" says the reason. */
 bool ring_prepare(char *why, size_t size);
 /* After the reply to INIT: offer the entries to the kernel, start to serve. */
 bool ring_register(char *why, size_t size);
-/* End the threads, wait for them; after the session's end or when refused. */
 void ring_join(void);
+void ring_free(void);
 
 #endif

@@ -38,10 +38,12 @@ struct worker {
 	pthread_t thread;
 	struct loop loop;	/* of an asynchronous backend */
 	struct awaited readable;
+	struct awaited ended, unwatched;
 	sem_t started;
 	int error;		/* why it could not */
 	const char *error_at;
 	bool polling;
+	bool watching;		/* for the end alone, while nothing is to be taken */
 	unsigned int taken;	/* requests without reply */
 	int fd;
 	struct dev_request *current;
@@ -355,8 +357,40 @@ static void became_readable(struct awaited *a, int result)
 {
 	struct worker *w = AWAITED_IN(struct worker, readable, a);
 
-	(void)result;
 	w->polling = false;
+	/* nobody reads that while there is a pause */
+	if (result > 0 && !(result & POLLIN))
+		session_gone(ENODEV);
+}
+
+static void has_ended(struct awaited *a, int result)
+{
+	struct worker *w = AWAITED_IN(struct worker, ended, a);
+
+	w->watching = false;
+	if (result > 0)
+		session_gone(ENODEV);
+}
+
+static void is_unwatched(struct awaited *a, int result)
+{
+	(void)a, (void)result;
+}
+
+/* Polled for no event: only errors are told, and the connection's end is one. */
+static void watch(struct worker *w)
+{
+	w->watching = true;
+	loop_poll(&w->loop, w->fd, 0, &w->ended);
+}
+
+/* It would wake this thread for each request that comes, as well as the one that takes it. */
+static void unwatch(struct worker *w)
+{
+	struct io_uring_sqe *sqe = loop_sqe(&w->loop, &w->unwatched);
+
+	if (sqe)
+		io_uring_prep_poll_remove(sqe, (uintptr_t)&w->ended);
 }
 
 static bool may_take(struct worker *w)
@@ -367,24 +401,30 @@ static bool may_take(struct worker *w)
 
 /*
  * For a backend that answers later: requests are taken while there are any, then all
- * that they have led to is submitted at once.
+ * that they have led to is submitted at once. Not without end, where it answers at once:
+ * of a pause, for one, the thread hears by its loop.
  */
 static void serve_with_loop(struct worker *w)
 {
 	bool on = true;
 
 	while (on && !session_has_ended()) {
+		unsigned int most = session.opt->depth;
 		bool nothing = false;
 
-		while (on && !nothing && may_take(w))
+		while (on && !nothing && most-- && may_take(w))
 			on = take(w, &nothing);
 		if (nothing) {
 			w->polling = true;
 			/* each request wakes one thread, not all */
 			loop_poll(&w->loop, w->fd, POLLIN | EPOLLEXCLUSIVE, &w->readable);
 		}
+		if (w->watching && w->polling)
+			unwatch(w);
+		else if (!w->watching && !w->polling && !may_take(w))
+			watch(w);
 		if (on)
-			on = loop_turn(&w->loop, true);
+			on = loop_turn(&w->loop, !may_take(w));
 	}
 }
 
@@ -403,6 +443,8 @@ static void *worker_main(void *arg)
 		return NULL;
 	w->current->rq.loop = &w->loop;
 	w->readable.done = became_readable;
+	w->ended.done = has_ended;
+	w->unwatched.done = is_unwatched;
 	if (session.backend->thread_start)
 		session.backend->thread_start(&w->loop);
 	serve_with_loop(w);
@@ -428,7 +470,8 @@ static int clone_fd(void)
 
 static void free_worker(struct worker *w)
 {
-	loop_destroy(&w->loop);
+	loop_end(&w->loop);
+	loop_free(&w->loop);
 	close_pipe(w);
 	if (w->current)
 		free_request(w->current);
@@ -520,6 +563,10 @@ void dev_join(void)
 	loop_wake_all();
 	for (unsigned int i = 0; i < worker_count; i++)
 		pthread_join(workers[i]->thread, NULL);
+}
+
+void dev_free(void)
+{
 	for (unsigned int i = 0; i < worker_count; i++)
 		free_worker(workers[i]);
 	free(workers);

@@ -54,6 +54,7 @@ struct queue {
 /* Serves the queues whose number is its own, modulo the number of threads. */
 struct ring_thread {
 	pthread_t thread;
+	bool started;
 	unsigned int number;
 	struct loop loop;
 	unsigned int live;		/* of all its queues */
@@ -398,7 +399,7 @@ static void handle_failure(struct entry *e, int error)
 	/* after the verdict a REGISTER held by the kernel can only end with the connection */
 	if (first && !t->registered)
 		refused(t, error);
-	else if (error != ENOTCONN && error != ECONNABORTED && error != ECANCELED)
+	else if (error != ENOTCONN && error != ECONNABORTED && error != ECANCELED && !must_stop())
 		session_fail("the ring", error);
 	entry_is_gone(e, error);
 }
@@ -412,7 +413,7 @@ static void entry_done(struct awaited *a, int result)
 		return;
 	}
 	e->tries = 0;
-	if (e->queue->thread->loop.paused)
+	if (e->queue->thread->loop.paused || must_stop())
 		e->state = PARKED;
 	else
 		handle_request(e);
@@ -522,18 +523,14 @@ static int prepare(struct ring_thread *t)
 	return 0;
 }
 
-static void destroy(struct ring_thread *t)
+static void finish(struct ring_thread *t)
 {
 	/* what a backend still does is done in the entries' memory */
 	while (t->loop.busy && loop_turn(&t->loop, true))
 		;
 	if (t->loop.made && session.backend->thread_stop)
 		session.backend->thread_stop(&t->loop);
-	loop_destroy(&t->loop);
-	FOR_QUEUES_OF(q, t) {
-		drop_entries(q);
-		drop_pool(q);
-	}
+	loop_end(&t->loop);
 }
 
 static void report(unsigned int *counter)
@@ -591,7 +588,7 @@ static void *thread_main(void *arg)
 	t->error = prepare(t);
 	report(&all.prepared);
 	if (!may_go()) {
-		destroy(t);
+		finish(t);
 		return NULL;
 	}
 	FOR_QUEUES_OF(q, t) {
@@ -607,7 +604,7 @@ static void *thread_main(void *arg)
 	report(&all.registered);
 	while (on)
 		on = turn(t, true);
-	destroy(t);
+	finish(t);
 	return NULL;
 }
 
@@ -656,7 +653,8 @@ static int command_now(uint32_t command, unsigned int qid)
 	if (rc)
 		return -rc;
 	rc = run_command(&loop, command, &c, -1);
-	loop_destroy(&loop);
+	loop_end(&loop);
+	loop_free(&loop);
 	return rc;
 }
 
@@ -693,8 +691,7 @@ static bool all_reported(const unsigned int *counter, char *why, size_t size)
 	return ok;
 }
 
-/* The first COUNT threads. */
-static void join(unsigned int count)
+void ring_join(void)
 {
 	pthread_mutex_lock(&all.lock);
 	__atomic_store_n(&all.stop, true, __ATOMIC_RELEASE);
@@ -702,8 +699,18 @@ static void join(unsigned int count)
 	pthread_mutex_unlock(&all.lock);
 	/* those that wait in their loop; the others look before they go there */
 	loop_wake_all();
-	for (unsigned int i = 0; i < count; i++)
+	for (unsigned int i = 0; i < thread_count && threads[i].started; i++)
 		pthread_join(threads[i].thread, NULL);
+}
+
+void ring_free(void)
+{
+	for (unsigned int i = 0; i < queue_count; i++) {
+		drop_entries(&queues[i]);
+		drop_pool(&queues[i]);
+	}
+	for (unsigned int i = 0; i < thread_count; i++)
+		loop_free(&threads[i].loop);
 	free(queues);
 	free(threads);
 	queues = NULL;
@@ -711,9 +718,14 @@ static void join(unsigned int count)
 	queue_count = thread_count = 0;
 }
 
+static void give_up(void)
+{
+	ring_join();
+	ring_free();
+}
+
 bool ring_prepare(char *why, size_t size)
 {
-	unsigned int started = 0;
 	int rc = 0;
 
 	queue_count = ring_queues();
@@ -731,20 +743,15 @@ bool ring_prepare(char *why, size_t size)
 		queues[i].thread = &threads[i % thread_count];
 		queues[i].stats = &stats->slot[FIRST_DEV_SLOT + session.opt->threads + i];
 	}
-	for (; started < thread_count; started++) {
-		threads[started].number = started;
-		rc = pthread_create(&threads[started].thread, NULL, thread_main,
-				    &threads[started]);
-		if (rc)
-			break;
+	for (unsigned int i = 0; i < thread_count && !rc; i++) {
+		threads[i].number = i;
+		rc = pthread_create(&threads[i].thread, NULL, thread_main, &threads[i]);
+		threads[i].started = !rc;
 	}
-	if (rc) {
+	if (rc)
 		snprintf(why, size, "thread: %s", strerror(rc));
-		join(started);
-		return false;
-	}
-	if (!all_reported(&all.prepared, why, size)) {
-		ring_join();
+	if (rc || !all_reported(&all.prepared, why, size)) {
+		give_up();
 		return false;
 	}
 	stats->queues = queue_count;
@@ -761,11 +768,6 @@ bool ring_register(char *why, size_t size)
 	if (all_reported(&all.registered, why, size) &&
 	    (queue_count == possible_cpus() || start_with_fewer(why, size)))
 		return true;
-	ring_join();
+	give_up();
 	return false;
-}
-
-void ring_join(void)
-{
-	join(thread_count);
 }
