@@ -18,7 +18,7 @@ from rich.text import Text
 from harness import formats, results
 from harness.errors import LabError, UsageError
 from harness.formats import evidence, schema
-from harness.formats.summary import again, by_area, counted, sections, state
+from harness.formats.summary import adjudged, again, by_area, counted, known_failures, sections, state
 from harness.lab import Lab
 from harness.verdict import State
 
@@ -35,7 +35,7 @@ def render(table: dict[str, Any], folder: Path, console: Console) -> None:
         if state(check) in (State.BAD, State.LAB):
             _failure(check, folder, console)
     _notrun(checks, console)
-    _known(checks, table.get('stale_known', []), console)
+    _known(table, console)
     for text in again(table):
         _say(console, Text(text, 'yellow'))
     for event in table.get('stray_events', []):
@@ -120,8 +120,8 @@ def _failure(check: dict[str, Any], folder: Path, console: Console) -> None:
         excerpt = evidence.of_check(folder, check, what, MAX_LINES)
         for line in excerpt.text.splitlines() if excerpt else ():
             _say(console, Text(f'    {line}'))
-    if check.get('adjudication'):
-        _say(console, Text(f'  {check["adjudication"]["text"]}', 'bold'))
+    if adjudged(check):
+        _say(console, Text(f'  {adjudged(check)}', 'bold'))
     _say(console, Text(f'  repeat: {check["repeat"]}'))
 
 
@@ -134,14 +134,10 @@ def _notrun(checks: Sequence[dict[str, Any]], console: Console) -> None:
         _say(console, Text(f'notrun, {reason}: {" ".join(names)}', 'yellow'))
 
 
-def _known(checks: Sequence[dict[str, Any]], stale: Sequence[str], console: Console) -> None:
-    reasons: dict[str, list[str]] = {}
-    for check in checks:
-        if state(check) is State.KNOWN:
-            reasons.setdefault(check['known'], []).append(f'{check["name"]}[{check["section"]}]')
-    for reason, names in sorted(reasons.items()):
+def _known(table: dict[str, Any], console: Console) -> None:
+    for reason, names in known_failures(table).items():
         _say(console, Text(f'known to fail, {reason}: {" ".join(names)}', 'yellow'))
-    for text in stale:
+    for text in table.get('stale_known', []):
         _say(console, Text(f'known failures out of date: {text}', 'red'))
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from harness.formats import evidence
-from harness.formats.summary import again, state, trouble
+from harness.formats.summary import adjudged, again, known_failures, state, trouble
 from harness.verdict import State
 
 MAX_LINES = 20  # of the diff or the console
 MAX_TEXT = 4000  # characters of one annotation
-SHOWN = 10  # errors; GitHub takes no more of one step
+SHOWN = 10  # of each kind; GitHub takes no more of one step
 _CHECKS = Path(__file__).resolve().parent.parent.parent / 'tests' / 'checks'
 
 
@@ -30,15 +30,22 @@ def render(table: dict[str, Any], folder: Path) -> str:
     if problem is not None:
         lines.append(_line('error', 'fuse-lab', evidence.printable(problem)))
     lines += [_line('warning', 'fuse-lab', evidence.printable(text)) for text in again(table)[:SHOWN]]
+    known = list(known_failures(table).items())[:SHOWN]
+    lines += [_line('notice', 'known to fail', evidence.printable(f'{why}: {" ".join(names)}')) for why, names in known]
     return ''.join(f'{line}\n' for line in lines)
 
 
 def _failure(check: dict[str, Any], folder: Path) -> str:
     excerpts = [evidence.of_check(folder, check, what, MAX_LINES) for what in ('diff', 'console', 'hang', 'stderr')]
     first = next((excerpt.text for excerpt in excerpts if excerpt), '')
-    text = [evidence.printable(check['reason']), first, f'repeat: {evidence.printable(check["repeat"])}']
+    text = [
+        evidence.printable(check['reason']),
+        evidence.printable(adjudged(check)),
+        first,
+        f'repeat: {evidence.printable(check["repeat"])}',
+    ]
     title = f'{check["verdict"]}: {check["name"]}[{check["section"]}]'
-    return _line('error', title, evidence.join(text, MAX_TEXT), _place(check['name']))
+    return _line('error', title, evidence.join([*filter(None, text)], MAX_TEXT), _place(check['name']))
 
 
 def _place(name: str) -> str:

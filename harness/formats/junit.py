@@ -8,7 +8,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from harness.formats import evidence
-from harness.formats.summary import sections, state, trouble
+from harness.formats.summary import adjudged, sections, state, trouble
 from harness.verdict import State
 
 MAX_TEXT = 64 << 10  # characters of one failure
@@ -83,7 +83,7 @@ def _case(suite: ElementTree.Element, check: dict[str, Any], folder: Path) -> No
     )
     values = {'section': check['section'], 'verdict': check['verdict'], 'proof': check['proof']}
     values |= {'attempts': len(check['attempts']) + 1} if check.get('attempts') else {}
-    _properties(case, {**values, **check['counters']})
+    _properties(case, {**values, **check['counters'], 'adjudication': adjudged(check)})
     reason = evidence.printable(check['reason'])
     its_state = state(check)
     if its_state is State.NOTRUN:
@@ -94,8 +94,8 @@ def _case(suite: ElementTree.Element, check: dict[str, Any], folder: Path) -> No
     elif its_state is not State.GOOD:
         kind = 'error' if its_state is State.LAB else 'failure'
         failure = ElementTree.SubElement(case, kind, message=reason, type=check['verdict'])
-        parts = [f'{check["verdict"]}: {reason}']
+        parts = [f'{check["verdict"]}: {reason}', evidence.printable(adjudged(check))]
         for what in ('diff', 'console', 'hang', 'stderr'):
             excerpt = evidence.of_check(folder, check, what, 200)
             parts += [f'{what}:', excerpt.text] if excerpt else []
-        failure.text = evidence.join([*parts, f'repeat: {evidence.printable(check["repeat"])}'], MAX_TEXT)
+        failure.text = evidence.join([*filter(None, parts), f'repeat: {evidence.printable(check["repeat"])}'], MAX_TEXT)

@@ -85,7 +85,36 @@ def convert(table: dict[str, Any], folder: Path, origin: str = ORIGIN) -> dict[s
         'checkouts': [checkout],
         'builds': [built],
         'tests': tests,
+        **_known(table, origin),
     }
+
+
+def _known(table: dict[str, Any], origin: str) -> dict[str, Any]:
+    """An issue for each reason why failures are known, and where it was met."""
+    checks = [check for check in table['checks'] if state(check) is State.KNOWN]
+    if not checks:
+        return {}
+    ids = {check['known']: f'{origin}:{_digest([check["known"]])}' for check in checks}
+    return {
+        'issues': [
+            {'id': issue, 'version': 1, 'origin': origin, 'comment': _text(reason)} for reason, issue in ids.items()
+        ],
+        'incidents': [
+            {
+                'id': f'{_test_id(table, check, origin)}.known',
+                'origin': origin,
+                'issue_id': ids[check['known']],
+                'issue_version': 1,
+                'test_id': _test_id(table, check, origin),
+                'present': True,
+            }
+            for check in checks
+        ],
+    }
+
+
+def _test_id(table: dict[str, Any], check: dict[str, Any], origin: str) -> str:
+    return f'{origin}:{_text(table["run"])}.{_text(check["name"])}.{_text(check["section"])}'
 
 
 def _run(table: dict[str, Any], build_id: str, origin: str) -> dict[str, Any]:
@@ -112,7 +141,7 @@ def _test(table: dict[str, Any], check: dict[str, Any], build_id: str, origin: s
     text = evidence.join(excerpts, MAX_EXCERPT)
     names = [*check['name'].split('/'), check['section']]
     return {
-        'id': f'{origin}:{_text(table["run"])}.{_text(check["name"])}.{_text(check["section"])}',
+        'id': _test_id(table, check, origin),
         'origin': origin,
         'build_id': build_id,
         'path': '.'.join(['fuse', *(re.sub(r'[^a-zA-Z0-9_-]', '_', name) or '_' for name in names)]),
@@ -124,7 +153,7 @@ def _test(table: dict[str, Any], check: dict[str, Any], build_id: str, origin: s
         'misc': _clean(
             {
                 name: check[name]
-                for name in ('verdict', 'proof', 'counters', 'events', 'repeat', 'known')
+                for name in ('verdict', 'proof', 'counters', 'events', 'repeat', 'known', 'adjudication')
                 if name in check
             }
         ),

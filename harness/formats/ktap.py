@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.formats import evidence
-from harness.formats.summary import sections, state, trouble
+from harness.formats.summary import adjudged, sections, state, trouble
 from harness.verdict import State
 
 MAX_LINES = 60  # of diagnostics per file of a check
@@ -43,7 +43,7 @@ def _check(check: dict[str, Any], number: int, folder: Path) -> list[str]:
         return [f'ok {number} {name} # SKIP {evidence.printable(check["reason"])}']
     if its_state is State.GOOD:
         return [f'ok {number} {name}']
-    lines = [f'{check["verdict"]}: {check["reason"]}']
+    lines = [f'{check["verdict"]}: {check["reason"]}', *filter(None, [adjudged(check)])]
     for what in ('diff', 'console', 'hang', 'stderr'):
         excerpt = evidence.of_check(folder, check, what, MAX_LINES)
         if excerpt:

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from harness.formats import evidence
 from harness.formats.evidence import Excerpt
 from harness.formats.history import Flake, History, Past
-from harness.formats.summary import by_area, counted, sections
+from harness.formats.summary import adjudged, by_area, counted, sections
 from harness.verdict import BAD, WORST_FIRST
 
 MAX_LINES = 250  # of one file
@@ -137,8 +137,8 @@ def _reason(check: dict[str, Any]) -> str:
     reason = str(check['reason'])
     if check.get('known'):
         reason = f'known failure: {check["known"]} ({reason})'
-    if check.get('adjudication'):
-        reason = f'{reason} [{check["adjudication"]["text"]}]'
+    if adjudged(check):
+        reason = f'{reason} [{adjudged(check)}]'
     before = '; '.join(f'{attempt["reason"]} ({attempt["guest"]})' for attempt in check.get('attempts') or [])
     return f'{reason} attempts before: {before}'.lstrip() if before else reason
 

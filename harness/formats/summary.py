@@ -43,6 +43,20 @@ def sections(table: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
+def known_failures(table: dict[str, Any]) -> dict[str, list[str]]:
+    """NAME[SECTION] of failures that are known, by reason."""
+    found: dict[str, list[str]] = {}
+    for check in table['checks']:
+        if state(check) is State.KNOWN:
+            found.setdefault(check['known'], []).append(f'{check["name"]}[{check["section"]}]')
+    return dict(sorted(found.items()))
+
+
+def adjudged(check: dict[str, Any]) -> str:
+    """What running it again on both kernels has shown; empty when nobody has."""
+    return str(check['adjudication']['text']) if check.get('adjudication') else ''
+
+
 def by_area(table: dict[str, Any]) -> dict[str, list[list[tuple[str, int]]]]:
     """For each area, and in it for each of sections(table), how many of each verdict; the worst last."""
     counts: dict[str, dict[str, dict[str, int]]] = {}

@@ -18,6 +18,7 @@ from harness import config
 from harness.cache import Cache
 from harness.cli import make_parser
 from harness.command import Runner
+from harness.formats.history import History
 from harness.lab import REPOSITORY, Lab
 
 FOLDER = REPOSITORY / 'examples' / 'ci'
@@ -115,7 +116,15 @@ def test_what_is_cached_is_what_the_cache_has(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     cache = Cache.default()
     there = {str(path.relative_to(tmp_path)) for path in (cache.kernel('x').parent, cache.root / 'memo', cache.store)}
-    assert set(gitlab()['cache']['paths']) == there
+    history = str(History(Path('fuse-lab/results')).path)
+    assert set(gitlab()['cache']['paths']) == there | {history}
+    assert gitlab()['cache']['when'] == 'always'
+    taken, kept = step('History'), step('Keep the history')
+    assert taken['with']['path'] == kept['with']['path'] == history
+    # A key that is there already is never written again: the history would stay as the first run left it.
+    assert taken['with']['key'] == kept['with']['key']
+    assert taken['with']['restore-keys'] == taken['with']['key'].partition('${{ github.run_id')[0]
+    assert 'cancelled' in kept['if']
     assert set(step('Cache')['with']['path'].split()) == there
     assert gitlab()['variables']['XDG_CACHE_HOME'] == '$CI_PROJECT_DIR/cache'
     # GitHub refuses keys with a comma, which variants have.

@@ -247,6 +247,33 @@ def test_the_labs_trouble_is_no_failure(tmp_path: Path) -> None:
     assert text.rstrip().endswith('1 pass, 1 fail, 1 crash, 1 of these lab trouble')
 
 
+def test_what_was_adjudged_and_what_is_known_goes_along(tmp_path: Path) -> None:
+    table = run_of(
+        tmp_path, 'A', ('data/001', 'dev', 'fail'), ('data/002', 'dev', 'known'), ('data/003', 'dev', 'known')
+    )
+    said = 'regression: fails 3 of 3 with the patches, baseline 0 of 3, probability of a regression 0.991'
+    table['checks'][0]['adjudication'] = {
+        'judgement': 'regression', 'probability': 0.991, 'patched': {'fails': 3, 'runs': 3},
+        'baseline': {'fails': 0, 'runs': 3}, 'text': said,
+    }  # fmt: skip
+    folder = tmp_path / 'A'
+    junit = ElementTree.fromstring(formats.render('junit', table, folder))
+    assert [p.get('value') for p in junit.iter('property') if p.get('name') == 'adjudication'] == [said]
+    assert said in (junit.findtext('.//failure') or '')
+    assert f'  # {said}' in formats.render('ktap', table, folder).splitlines()
+    error, *others = formats.render('github', table, folder).splitlines()
+    assert said in error
+    notice = '::notice title=known to fail::tmpfs has no such thing: data/002[dev] data/003[dev]'
+    assert notice in others
+    document = json.loads(formats.render('kcidb', table, folder))  # validates
+    assert document['tests'][1]['misc']['adjudication']['probability'] == 0.991
+    (issue,) = document['issues']
+    assert issue['comment'] == 'tmpfs has no such thing'
+    assert {(i['issue_id'], i['test_id']) for i in document['incidents']} == {
+        (issue['id'], test['id']) for test in document['tests'][2:]
+    }
+
+
 def test_kcidb_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     table = mixed(tmp_path)
     with pytest.raises(LabError, match='KCIDB does not take these results'):
