@@ -56,10 +56,12 @@ breakages: .venv/.ready
 adjudicate: .venv/.ready
 	$(HARNESS) adjudicate $(call option,BUDGET,budget) $(call option,BASELINE,baseline) $(call option,XFSTESTS,xfstests) $(call option,KDIR,kdir) $(call option,SOURCE,source) $(call option,SERIES,series) $(if $(RUN),'$(RUN)')
 
-#: make differential which checks differ between stock and patched kernel, dev and uring: STOCK=bzImage GROUP= CHECK=
+#: make differential which checks differ between stock and patched kernel, dev and uring: STOCK=bzImage GROUP= CHECK= XFSTESTS=
 .PHONY: differential
 differential: .venv/.ready
-	$(HARNESS) differential $(call option,STOCK,stock) $(TREE_OPTIONS) $(GUEST_OPTIONS) $(call option,GROUP,group) $(call option,CHECK,check)
+	$(HARNESS) differential $(call option,STOCK,stock) $(TREE_OPTIONS) $(GUEST_OPTIONS) $(call option,GROUP,group) \
+		$(call option,CHECK,check) $(call option,XFSTESTS,xfstests) $(call option,TESTS,check) $(call option,SEED,seed) \
+		$(call option,KNOWN,known) $(call option,N,guests)
 
 #: make bench       what a request costs, and how many get through: ring and device
 .PHONY: bench

@@ -27,6 +27,7 @@ from harness.command import Runner
 from harness.errors import EXIT_INTERRUPTED, EXIT_LAB, EXIT_PASS, EXIT_VERDICT, HarnessError, UsageError
 from harness.formats import evidence
 from harness.formats.summary import state
+from harness.formats.transports import unexplained
 from harness.guest import GuestLostError
 from harness.image import KernelImage
 from harness.keeper import memory_for
@@ -288,12 +289,11 @@ def in_ci() -> bool:
 
 def may_be_notrun(name: str, reason: str, image: KernelImage | None) -> bool:
     """Whether CI may leave a check out for this reason."""
-    if name.startswith(f'{xfstests.AREA}/'):
-        # What xfstests cannot do with FUSE, no machine can bring along.
-        return True
-    promised = image.provides if image else frozenset()
-    missing = (words for feature, words in FEATURES.items() if feature not in promised)
-    return reason in missing or any(pattern.search(reason) for pattern in CI_NOTRUN)
+    for feature, words in FEATURES.items():
+        if reason == words:
+            return image is None or feature not in image.provides
+    # What xfstests cannot do with FUSE, no machine can bring along.
+    return name.startswith(f'{xfstests.AREA}/') or any(pattern.search(reason) for pattern in CI_NOTRUN)
 
 
 def _explain_failure(error: CheckFailedError) -> str:
@@ -470,6 +470,8 @@ def _not_for_ci(campaign: Campaign) -> list[str]:
             f'not run, which CI does not accept: {len(left_out)} checks, '
             f'first {first["name"]}[{first["section"]}]: {first["reason"]}'
         )
+    if differ := [split.text for split in unexplained(campaign.checks) if not split.fails]:
+        found.append(f'differ between transports, and no known failure says why: {"; ".join(differ)}')
     if stale := campaign.stale_known():
         found.append(f'known failures are out of date: {"; ".join(stale)}')
     return found

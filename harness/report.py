@@ -19,6 +19,7 @@ from harness import formats, results
 from harness.errors import LabError, UsageError
 from harness.formats import evidence, schema
 from harness.formats.summary import adjudged, again, by_area, counted, known_failures, sections, state
+from harness.formats.transports import unexplained
 from harness.lab import Lab
 from harness.verdict import State
 
@@ -36,6 +37,8 @@ def render(table: dict[str, Any], folder: Path, console: Console) -> None:
             _failure(check, folder, console)
     _notrun(checks, console)
     _known(table, console)
+    for split in unexplained(checks):
+        _say(console, Text(f'differs between transports, and no known failure says why: {split.text}', 'red'))
     for text in again(table):
         _say(console, Text(text, 'yellow'))
     for event in table.get('stray_events', []):

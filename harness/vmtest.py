@@ -51,6 +51,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         parser = subparsers.add_parser(name, help=text)
         if name == 'xfstests':
             parser.add_argument('xfstests', type=Path, metavar='TREE', help='an xfstests checkout that is built')
+        if name == 'check':
+            parser.add_argument('--xfstests', type=Path, metavar='TREE', help="this tree's tests instead of ours")
         add_check_options(parser.add_argument)
         add_guest_options(parser.add_argument)
         parser.add_argument(
@@ -71,7 +73,8 @@ def _guests(text: str) -> int:
 
 
 def _command(args: argparse.Namespace, lab: Lab) -> int:
-    memory = args.memory or (xfstests.MEMORY_MB if args.stage == 'xfstests' else memory_for(args.variant or ''))
+    suite = getattr(args, 'xfstests', None)
+    memory = args.memory or (xfstests.MEMORY_MB if suite else memory_for(args.variant or ''))
     if args.guests == AUTO:
         args.guests = capacity.guests(args.cpus, memory)
     elif args.guests * (memory + capacity.BESIDES) > capacity.available_mb():

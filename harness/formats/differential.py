@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,10 @@ log = logging.getLogger(__name__)
 KERNELS = ('stock', 'patched')
 SECTIONS = ('dev', 'uring')
 Cell = tuple[str, str]  # kernel, section
+# Options of `check` that both runs get, and those that make the patched kernel
+_SHARED = ('group', 'check', 'seed', 'guests', 'known', 'xfstests')
+_TREE = ('kdir', 'source', 'series', 'variant')
+_FOLDERS = ('known', 'xfstests', 'kdir')
 
 # What makes the difference
 KERNEL = 'kernel'
@@ -163,25 +168,23 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     )
     parser.add_argument('--stock', type=Path, metavar='PATH', help='stock kernel that is built; default: SERIES=none')
     parser.add_argument('--cpus', type=int, default=2, metavar='N', help='virtual CPUs of a guest (default 2)')
-    for name in ('group', 'check', 'seed', 'kdir', 'source', 'series', 'variant'):
-        parser.add_argument(f'--{name}', metavar=name.upper(), help='as of vm-test; for both kernels')
+    for name in (*_SHARED, *_TREE):
+        text = "this xfstests tree's tests" if name == 'xfstests' else 'as of vm-test'
+        # The runs are made in the repository, wherever this is called.
+        kind = os.path.abspath if name in _FOLDERS else str
+        parser.add_argument(f'--{name}', type=kind, metavar=name.upper(), help=f'{text}; for both kernels')
     parser.set_defaults(func=_command)
 
 
 def _both(lab: Lab, args: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    common = ['--cpus', str(args.cpus)]
-    for name in ('group', 'check', 'seed'):
-        if getattr(args, name):
-            common += [f'--{name}', getattr(args, name)]
-    base = [
-        word
-        for name in ('kdir', 'source', 'variant')
-        if getattr(args, name)
-        for word in (f'--{name}', getattr(args, name))
-    ]
-    series = ['--series', args.series] if args.series else []
-    stock = ['--kernel', str(args.stock)] if args.stock else ['--series', 'none', *base]
-    return run_checks(lab, [*common, *stock], 'stock')[1], run_checks(lab, [*common, *series, *base], 'patched')[1]
+    def words(*names: str) -> list[str]:
+        return [word for name in names if getattr(args, name) for word in (f'--{name}', getattr(args, name))]
+
+    common = ['--cpus', str(args.cpus), *words(*_SHARED)]
+    base = words(*(name for name in _TREE if name != 'series'))
+    stock = ['--kernel', str(args.stock.absolute())] if args.stock else ['--series', 'none', *base]
+    patched = words(*_TREE)
+    return run_checks(lab, [*common, *stock], 'stock')[1], run_checks(lab, [*common, *patched], 'patched')[1]
 
 
 def _command(args: argparse.Namespace, lab: Lab) -> int:

@@ -21,6 +21,7 @@ from harness.formats import evidence
 from harness.formats.evidence import Excerpt
 from harness.formats.history import Flake, History, Past
 from harness.formats.summary import adjudged, by_area, counted, sections
+from harness.formats.transports import unexplained
 from harness.verdict import BAD, WORST_FIRST
 
 MAX_LINES = 250  # of one file
@@ -75,6 +76,7 @@ def render(table: dict[str, Any], folder: Path) -> str:
         rows=_rows(table, folder),
         stages=_shares([(name, seconds) for name, seconds in table['stages'].items()]),
         slowest=_slowest(table),
+        unexplained=unexplained(table['checks']),
         coverage=(table.get('coverage') or {}).get('patches', []),
         # Ours, from files beside this one.
         style=Markup((_HERE / 'page.css').read_text(encoding='utf-8')),

@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from makeresults import run_of
 
 from harness import results
-from harness.cli import main
+from harness.cli import main, make_parser
 from harness.errors import UsageError
+from harness.formats import differential as module
 from harness.formats.differential import BOTH, KERNEL, TRANSPORT, UNCLEAR, differences, explain
 
 
@@ -105,3 +107,20 @@ def test_runs_that_cannot_be_compared(tmp_path: Path) -> None:
     with pytest.raises(UsageError) as caught:
         differences(stock, patched)
     assert caught.value.detail == 'seed: 7 and 1\nchecks: data/001'
+
+
+def test_both_runs_are_of_the_tree_that_was_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def run_checks(lab: object, words: list[str], stage: str) -> tuple[Path, dict[str, Any]]:
+        asked.append(make_parser().parse_args(['check', *words]))
+        return tmp_path, run_of(tmp_path, stage, ('generic/001', 'dev', 'pass'), build_id=stage)
+
+    monkeypatch.setattr(module, 'run_checks', run_checks)
+    monkeypatch.chdir(tmp_path)
+    words = ['--xfstests', 'tree', '--check', 'generic/00*', '--guests', '2', '--seed', '7', '--known', 'mine']
+    assert main(['differential', *words, '--series', 'p', '--stock', 'bzImage']) == 0
+    for args in asked:
+        assert (args.xfstests, args.known) == (tmp_path / 'tree', tmp_path / 'mine')
+        assert (args.check, args.guests, args.seed) == (['generic/00*'], 2, 7)
+    assert [(args.kernel, args.series) for args in asked] == [(tmp_path / 'bzImage', None), (None, 'p')]
