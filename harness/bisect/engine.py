@@ -37,7 +37,7 @@ ALIKE = 20.0  # how alike the shares of two kernels are: as if known from so man
 _SHARES = np.arange(0.025, 1.0, 0.05)
 _BATCHES = (1, 4, 16)  # numbers of runs thought of together; then one is made, and all is thought anew
 _TOO_LITTLE = 1e-4  # bits: not worth a run
-_BLOCK = 2**19  # numbers unpacked at once
+_BLOCK = 2**21  # numbers unpacked at once
 _RIVALS = 64  # looked at together; the others have their turn when these are done with
 
 
@@ -102,6 +102,18 @@ class Problem:
         """All kernels x some hypotheses."""
         chosen = np.asarray(hypotheses, dtype=np.intp)
         return (self.bits[:, chosen >> 3] >> (chosen & 7).astype(np.uint8) & 1).astype(bool)
+
+    def alike(self, kernels: Sequence[int]) -> list[list[int]]:
+        """Hypotheses in groups that these kernels do not tell apart."""
+        chosen = self.bits[kernels]
+        groups: dict[bytes, list[int]] = {}
+        step = max(1, _BLOCK // 8 // self.kernels)
+        for start in range(0, chosen.shape[1], step):
+            block = np.unpackbits(chosen[:, start : start + step], axis=1, bitorder='little')
+            packed = np.packbits(np.ascontiguousarray(block.T), axis=1)
+            for hypothesis, column in enumerate(packed[: self.hypotheses - 8 * start], 8 * start):
+                groups.setdefault(column.tobytes(), []).append(hypothesis)
+        return list(groups.values())
 
     def sums(self, values: Floats) -> Floats:
         """kernel x column: of values[hypothesis, column] over the hypotheses by which the kernel has the failure."""
@@ -175,15 +187,8 @@ class Belief:
     def suspicions(self) -> list[Suspicion]:
         """The most likely first."""
         open_ = [number for number, tally in enumerate(self.tallies) if not tally.blocked]
-        groups: dict[bytes, list[int]] = {}
-        step = max(8, _BLOCK // self.problem.kernels)
-        for start in range(0, self.problem.hypotheses, step):
-            block = range(start, min(start + step, self.problem.hypotheses))
-            packed = np.packbits(self.problem.columns(block)[open_], axis=0)
-            for number, hypothesis in enumerate(block):
-                groups.setdefault(packed[:, number].tobytes(), []).append(hypothesis)
         found = []
-        for members in groups.values():
+        for members in self.problem.alike(open_):
             suspects = tuple(member for member in members if member < self.problem.suspects)
             probability = float(self.weights[members].sum())
             found.append(Suspicion(suspects, len(suspects) < len(members), probability))

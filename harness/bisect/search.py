@@ -78,11 +78,12 @@ class Search:
     def costs(self) -> Costs:
         built = {one.kernel for one in self.seen if one.outcome not in (Outcome.APPLY, Outcome.BUILD)}
         up = self.trial.up()
+        boot, build = self.seconds('boot'), self.seconds('build')
         ready = []
         for subject in self.range.subjects:
             seconds = 0.0
             if up is None or subject.key != up.key:
-                seconds = self.seconds('boot') + (1.0 if subject.key in built else self.seconds('build'))
+                seconds = boot + (1.0 if subject.key in built else build)
             ready.append(seconds)
         return Costs(np.array(ready), self.seconds('check'))
 
