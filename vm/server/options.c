@@ -36,6 +36,8 @@ static const char help[] =
 "  --fault=OPCODE:ERRNO[:EVERY]\n"
 "                          test aid: answer (each EVERY'th) OPCODE with ERRNO\n"
 "  --zero-commit=N         test aid: take the N'th request on the ring to have no commit id\n"
+"  --refuse-register       test aid: offer the ring's entries so that the kernel refuses them\n"
+"  --undone=N              test aid: each N'th command of the ring ends undone, with EAGAIN or EINTR\n"
 "The mount point /dev/fd/N stands for a connection that is mounted already.\n";
 
 static void __attribute__((noreturn)) try_help(void)
@@ -131,7 +133,7 @@ static void fault(struct options *o, char *text)
 		options_wrong("--fault wants OPCODE:ERRNO[:EVERY]", text);
 	opcode = opcode_of(text);
 	o->fault_error[opcode] = error_of(error);
-	if (o->fault_error[opcode] > 511)
+	if (o->fault_error[opcode] > 4095)
 		options_wrong("no such error", error);
 	o->fault_every[opcode] = every ? options_number("fault", every, 1) : 1;
 	o->test_aids = true;
@@ -206,7 +208,7 @@ void options_parse(struct options *o, const struct program *program, int argc, c
 	enum {
 		TRANSPORT = 1, IO_URING, REQUIRE, DEPTH, QUEUES, POOL, THREADS, NO_CLONE, CACHE,
 		MAX_WRITE, MAX_BACKGROUND, MAX_READAHEAD, STATS, PIDFILE, FOREGROUND, DEBUG,
-		DELAY, FAULT, ZERO_COMMIT, HELP,
+		DELAY, FAULT, ZERO_COMMIT, REFUSE_REGISTER, UNDONE, HELP,
 	};
 	static const struct option names[] = {
 		{ "transport", 1, NULL, TRANSPORT },
@@ -229,6 +231,8 @@ void options_parse(struct options *o, const struct program *program, int argc, c
 		{ "delay", 1, NULL, DELAY },
 		{ "fault", 1, NULL, FAULT },
 		{ "zero-commit", 1, NULL, ZERO_COMMIT },
+		{ "refuse-register", 0, NULL, REFUSE_REGISTER },
+		{ "undone", 1, NULL, UNDONE },
 		{ "help", 0, NULL, HELP },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -285,6 +289,12 @@ void options_parse(struct options *o, const struct program *program, int argc, c
 		case FAULT: fault(o, optarg); break;
 		case ZERO_COMMIT:
 			o->zero_commit = options_number("zero-commit", optarg, 1);
+			o->test_aids = true;
+			break;
+		case REFUSE_REGISTER: o->refuse_register = o->test_aids = true; break;
+		case UNDONE:
+			/* not each of them, or none is ever done */
+			o->undone = options_number("undone", optarg, 2);
 			o->test_aids = true;
 			break;
 		case HELP:

@@ -49,6 +49,8 @@ struct options {
 	int fault_error[PROTO_OPCODES];
 	unsigned int fault_every[PROTO_OPCODES];
 	unsigned int zero_commit;	/* this request on the ring lacks its commit id */
+	unsigned int undone;		/* each such command of the ring is to be sent again */
+	bool refuse_register;
 };
 
 struct program;

@@ -6,6 +6,7 @@
 #ifndef REQUEST_H
 #define REQUEST_H
 
+#include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -57,6 +58,15 @@ struct request {
 	uint64_t due;
 	struct request *next;
 };
+
+/*
+ * The error of a reply. The kernel takes no other numbers, and leaves the caller waiting: but
+ * results of io_uring, or a server's, may be any.
+ */
+static inline int32_t request_error(int result)
+{
+	return result > -512 ? result : -EIO;
+}
 
 /* Handle a request; the result as described above. */
 int request_run(struct request *rq);

@@ -73,7 +73,7 @@ static int send_reply(struct dev_request *r, int result)
 	struct fuse_out_header *header = (struct fuse_out_header *)r->rq.out - 1;
 
 	header->unique = r->rq.in->unique;
-	header->error = result < 0 ? result : r->rq.out_error;
+	header->error = result < 0 ? request_error(result) : r->rq.out_error;
 	header->len = sizeof(*header) + (result < 0 ? 0 : result);
 	return write(r->fd, header, header->len) < 0 ? -errno : (int)header->len;
 }

@@ -59,6 +59,7 @@ struct ring_thread {
 	struct loop loop;
 	unsigned int live;		/* of all its queues */
 	bool registered;
+	bool again;			/* a REGISTER was refused, for now */
 	int error;
 	const char *error_at;
 };
@@ -93,12 +94,30 @@ static bool must_stop(void)
 
 /* ------------------------------------------------------------------- entries */
 
+/* --undone: it ends at once, and the kernel has not seen it. */
+static bool stays_undone(struct entry *e)
+{
+	static unsigned int count;
+	unsigned int every = session.opt->undone;
+	unsigned int n = __atomic_add_fetch(&count, 1, __ATOMIC_RELAXED);
+
+	if (!every || n % every)
+		return false;
+	loop_post(&e->queue->thread->loop, &e->command, n / every % 2 ? -EAGAIN : -EINTR);
+	return true;
+}
+
 static void send_command(struct entry *e, uint32_t command, uint64_t commit_id)
 {
 	struct queue *q = e->queue;
-	struct io_uring_sqe *sqe = loop_sqe(&q->thread->loop, &e->command);
+	bool aids = __builtin_expect(session.opt->test_aids, false);
 	struct proto_ring_command *c;
+	struct io_uring_sqe *sqe;
 
+	e->state = command == PROTO_RING_REGISTER ? REGISTERING : WITH_KERNEL;
+	if (aids && stays_undone(e))
+		return;
+	sqe = loop_sqe(&q->thread->loop, &e->command);
 	if (!sqe)
 		return;
 	sqe->opcode = IORING_OP_URING_CMD;
@@ -107,6 +126,8 @@ static void send_command(struct entry *e, uint32_t command, uint64_t commit_id)
 	/* the command's own part lies behind that of ordinary entries */
 	c = (struct proto_ring_command *)sqe->cmd;
 	*c = (struct proto_ring_command){ .commit_id = commit_id, .queue = q->id };
+	if (aids && session.opt->refuse_register && command == PROTO_RING_REGISTER)
+		c->queue = UINT16_MAX;
 	if (q->pool_kind == POOL_REGISTERED) {
 		sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
 		sqe->buf_index = q->buffer;
@@ -114,9 +135,6 @@ static void send_command(struct entry *e, uint32_t command, uint64_t commit_id)
 	if (command == PROTO_RING_REGISTER) {
 		sqe->addr = (uintptr_t)e->vec;
 		sqe->len = 2;
-		e->state = REGISTERING;
-	} else {
-		e->state = WITH_KERNEL;
 	}
 }
 
@@ -195,7 +213,7 @@ static void send_reply(struct entry *e, int result)
 
 	*out = (struct fuse_out_header){
 		.len = sizeof(*out) + size,
-		.error = result < 0 ? result : e->rq.out_error,
+		.error = result < 0 ? request_error(result) : e->rq.out_error,
 		.unique = unique,
 	};
 	e->header->part.payload_size = size;
@@ -390,6 +408,7 @@ static void handle_failure(struct entry *e, int error)
 		if (busy || e->tries++ < REGISTER_TRIES) {
 			if (busy || e->tries > 2)
 				nanosleep(&pause, NULL);
+			t->again |= first;
 			send_command(e, first ? PROTO_RING_REGISTER :
 				     PROTO_RING_COMMIT_AND_FETCH,
 				     first ? 0 : e->header->part.commit_id);
@@ -554,15 +573,6 @@ static bool may_go(void)
 	return go;
 }
 
-static bool is_registering(const struct ring_thread *t)
-{
-	FOR_QUEUES_OF(q, t)
-		for (unsigned int i = 0; i < q->count; i++)
-			if (q->entries[i]->state == REGISTERING && q->entries[i]->tries)
-				return true;
-	return false;
-}
-
 static void offer_pool(struct queue *q)
 {
 	int rc = q->pool ? add_pool(q) : 0;
@@ -597,9 +607,10 @@ static void *thread_main(void *arg)
 			send_command(q->entries[i], PROTO_RING_REGISTER, 0);
 	}
 	/* what is accepted says nothing; what is refused says so at once */
-	do
+	do {
+		t->again = false;
 		on = turn(t, false);
-	while (on && is_registering(t));
+	} while (on && t->again);
 	t->registered = true;
 	report(&all.registered);
 	while (on)
