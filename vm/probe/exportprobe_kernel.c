@@ -8,6 +8,7 @@
 
 #include <linux/fuse.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
@@ -306,12 +307,121 @@ static void sizes(void)
 	getattr_works();
 }
 
+/* An export that is not --writable, asked by a kernel that let everything through. */
+static void read_only(void)
+{
+	struct fuse_fallocate_in fa = { .length = 4096 };
+	struct fuse_setattr_in set = { .valid = FATTR_SIZE, .size = 100 };
+	struct fuse_open_in open = { .flags = O_RDWR };
+	struct fuse_fsync_in sync = { .fh = 0 };
+
+	init_with(FUSE_MAX_PAGES);
+	write_claiming(100, 100);
+	answer("WRITE");
+	request(FUSE_FALLOCATE, &fa, sizeof(fa));
+	answer("FALLOCATE");
+	request(FUSE_SETATTR, &set, sizeof(set));
+	answer("SETATTR");
+	request(FUSE_OPEN, &open, sizeof(open));
+	answer("OPEN");
+	request(FUSE_FSYNC, &sync, sizeof(sync));
+	answer("FSYNC");
+	getattr_works();
+}
+
+/* What can be no request at all: the connection cannot be served any longer. */
+static void nonsense(void)
+{
+	char reply_to_none[64];
+	ssize_t n;
+
+	init_with(FUSE_MAX_PAGES);
+	getattr_works();
+	send_bytes("nonsense", 8);
+	n = recv(side, reply_to_none, sizeof(reply_to_none), 0);
+	printf("after 8 bytes: %s\n", n == 0 ? "the end" : n < 0 ? errname(errno) : "a reply");
+}
+
+static void tell_server(int signal, const char *what)
+{
+	OK(kill(server, signal));
+	/* its threads hear of it one by one, and tell only their counters */
+	usleep(500000);
+	printf("%s\n", what);
+}
+
+/* Replies until none has come for MSEC. */
+static int count_replies(int most, int msec)
+{
+	struct pollfd p = { .fd = side, .events = POLLIN };
+	int n = 0;
+
+	while (n < most && poll(&p, 1, msec) > 0) {
+		TRUE(OK(recv(side, reply, sizeof(reply), 0)) > 0);
+		n++;
+	}
+	return n;
+}
+
+/* More and more requests that are answered at once, and a pause that is to come between. */
+static void pause_between(void)
+{
+	enum { MANY = 10000 };
+	struct fuse_getattr_in in = { 0 };
+	pid_t sender;
+	int before, status;
+
+	init_with(FUSE_MAX_PAGES);
+	sender = OK(fork());
+	if (!sender) {
+		for (int i = 0; i < MANY; i++, unique++)
+			request(FUSE_GETATTR, &in, sizeof(in));
+		_exit(0);
+	}
+	before = count_replies(500, 20000);
+	OK(kill(server, SIGUSR2));
+	before += count_replies(MANY - before, 1000);
+	printf("paused: %s\n", before < MANY / 2 ? "soon" : "late");
+	OK(waitpid(sender, &status, 0));
+	OK(kill(server, SIGCONT));
+	printf("resumed: %s answered\n",
+	       before + count_replies(MANY - before, 20000) == MANY ? "all are" : "not all are");
+	unique += MANY;
+}
+
+/* One thread takes a WRITE and then the SETATTR that cuts it off, and begins with the latter. */
+static void shrinking(void)
+{
+	static char body[sizeof(struct fuse_write_in) + 4096];
+	struct fuse_write_in *w = (struct fuse_write_in *)body;
+	struct fuse_setattr_in set = { .valid = FATTR_SIZE };
+	struct fuse_getattr_in get = { 0 };
+	struct fuse_attr_out *attr = (struct fuse_attr_out *)(reply + sizeof(struct fuse_out_header));
+
+	init_with(FUSE_MAX_PAGES);
+	tell_server(SIGUSR2, "paused");
+	*w = (struct fuse_write_in){ .offset = 512 << 10, .size = 4096 };
+	request(FUSE_WRITE, body, sizeof(body));
+	unique++;
+	request(FUSE_SETATTR, &set, sizeof(set));
+	unique++;
+	tell_server(SIGCONT, "resumed");
+	EQ(count_replies(2, 20000), 2);
+	request(FUSE_GETATTR, &get, sizeof(get));
+	answer("GETATTR");
+	fprintf(stderr, "%llu\n", (unsigned long long)attr->attr.size);
+}
+
 void probe_kernel(int argc, char **argv)
 {
 	static const struct {
 		const char *name;
 		void (*run)(void);
-	} topics[] = { { "lengths", lengths }, { "opcodes", opcodes }, { "sizes", sizes } };
+	} topics[] = {
+		{ "lengths", lengths }, { "opcodes", opcodes }, { "sizes", sizes },
+		{ "read-only", read_only }, { "nonsense", nonsense }, { "pause", pause_between },
+		{ "shrinking", shrinking },
+	};
 
 	if (argc < 3)
 		fail("usage: kernel TOPIC SERVER [ARGUMENT...]");

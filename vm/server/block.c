@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -18,6 +19,7 @@ struct block_options block_options;
 
 static const struct image *image;
 static uint64_t length;			/* of the image, now */
+static pthread_mutex_t length_lock = PTHREAD_MUTEX_INITIALIZER;
 /* Of the file; no other file has a say in them. */
 static uint32_t mode, owner, group;
 static struct timespec started;
@@ -27,13 +29,18 @@ uint64_t block_length(void)
 	return __atomic_load_n(&length, __ATOMIC_ACQUIRE);
 }
 
-static void grow(uint64_t to)
+/*
+ * Writes and truncations are under way at the same time, and end in another order than they
+ * reach the image. Each looks when it is done; who looks last has seen the work of all.
+ */
+static void measure(void)
 {
-	uint64_t now = block_length();
+	uint64_t now;
 
-	while (now < to && !__atomic_compare_exchange_n(&length, &now, to, false,
-							__ATOMIC_RELEASE, __ATOMIC_RELAXED))
-		;
+	pthread_mutex_lock(&length_lock);
+	if (image->measure(&now) == 0)
+		__atomic_store_n(&length, now, __ATOMIC_RELEASE);
+	pthread_mutex_unlock(&length_lock);
 }
 
 /* Does it reach beyond the largest file there can be? */
@@ -45,17 +52,9 @@ static bool is_beyond(uint64_t offset, uint64_t size)
 /* What every request of the image ends with. */
 static int settle(struct request *rq, int result)
 {
-	uint64_t to = block_state(rq)->grow_to;
-
-	if (!to || result < 0)
-		return result;
-	/* a write may have been shorter than wanted */
-	if (rq->in->opcode == FUSE_WRITE) {
-		const struct fuse_write_in *in = rq->arg;
-
-		to = in->offset + result;
-	}
-	grow(to);
+	if (block_options.growable &&
+	    (rq->in->opcode == FUSE_WRITE || rq->in->opcode == FUSE_FALLOCATE))
+		measure();
 	return result;
 }
 
@@ -109,8 +108,7 @@ static int resize(uint64_t to)
 	if (is_beyond(to, 0))
 		return -EFBIG;
 	error = image->resize(to);
-	if (!error)
-		__atomic_store_n(&length, to, __ATOMIC_RELEASE);
+	measure();
 	return error;
 }
 
@@ -177,7 +175,6 @@ static int block_read(struct request *rq, uint64_t fh, void *data, size_t size, 
 	uint64_t now = block_length();
 
 	(void)fh;
-	block_state(rq)->grow_to = 0;
 	if (offset >= now || !size)
 		return 0;
 	if (size > now - offset)
@@ -195,20 +192,16 @@ static int block_write(struct request *rq, uint64_t fh, const void *data, size_t
 	uint64_t now = block_length();
 
 	(void)fh, (void)kill_suid;
-	block_state(rq)->grow_to = 0;
 	if (!block_options.writable)
 		return -EACCES;
 	if (is_beyond(offset, size))
 		return -EFBIG;
 	if (!size)
 		return 0;
-	if (offset + size > now) {
-		if (block_options.growable)
-			block_state(rq)->grow_to = offset + size;
-		else if (offset >= now)
+	if (offset + size > now && !block_options.growable) {
+		if (offset >= now)
 			return -ENOSPC;
-		else
-			size = now - offset;
+		size = now - offset;
 	}
 	/* where an appender's data goes the kernel has said */
 	return soon_or(rq, image->write(rq, data, size, offset, rwf & ~RWF_APPEND));
@@ -217,7 +210,6 @@ static int block_write(struct request *rq, uint64_t fh, const void *data, size_t
 static int block_fsync(struct request *rq, uint64_t fh, bool data_only)
 {
 	(void)fh;
-	block_state(rq)->grow_to = 0;
 	if (!block_options.writable || !image->sync)
 		return 0;
 	return soon_or(rq, image->sync(rq, data_only));
@@ -230,7 +222,6 @@ static int block_fallocate(struct request *rq, uint64_t fh, uint32_t how, uint64
 	bool keeps = how & FALLOC_FL_KEEP_SIZE;
 
 	(void)fh;
-	block_state(rq)->grow_to = 0;
 	switch (how) {
 	case 0:
 	case FALLOC_FL_KEEP_SIZE:
@@ -250,8 +241,6 @@ static int block_fallocate(struct request *rq, uint64_t fh, uint32_t how, uint64
 	if (offset + size > now && (!keeps || how == FALLOC_FL_KEEP_SIZE)) {
 		if (!block_options.growable)
 			return -ENOSPC;
-		if (!keeps)
-			block_state(rq)->grow_to = offset + size;
 	} else if (offset + size > now) {
 		/* behind the end there is nothing to take away */
 		if (offset >= now)
@@ -267,7 +256,6 @@ static int block_lseek(struct request *rq, uint64_t fh, uint64_t offset, int whe
 	uint64_t now = block_length();
 
 	(void)fh;
-	block_state(rq)->grow_to = 0;
 	if (whence != SEEK_DATA && whence != SEEK_HOLE)
 		return -EINVAL;
 	if (offset >= now)

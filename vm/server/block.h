@@ -42,6 +42,8 @@ struct image {
 	int (*allocate)(struct request *rq, int mode, uint64_t offset, uint64_t length);
 	int (*seek)(struct request *rq, uint64_t offset, int whence, uint64_t *result);
 	int (*resize)(uint64_t length);
+	/* what its length is now; for those that can be made longer */
+	int (*measure)(uint64_t *length);
 	/* blocks and times, where it knows better */
 	void (*attr)(struct fuse_attr *attr);
 };
@@ -50,17 +52,5 @@ extern const struct image raw_image, nbd_image;
 
 void block_complete(struct request *rq, int result);
 uint64_t block_length(void);
-
-/* What is kept with a request: first block.c's part, then the image's. */
-struct block_state {
-	uint64_t grow_to;	/* length of the image when it is done */
-	uint64_t of_image[14];
-};
-_Static_assert(sizeof(struct block_state) <= sizeof(((struct request *)0)->scratch), "scratch");
-
-static inline struct block_state *block_state(struct request *rq)
-{
-	return (struct block_state *)rq->scratch;
-}
 
 #endif

@@ -26,6 +26,8 @@
 #define MOST (1u << 30)
 /* For servers that accept some connections and let others wait, or that stall at the end. */
 #define PATIENCE 2000	/* ms */
+/* For the first sign of life, and each one after that, until there is a connection. */
+#define FIRST_PATIENCE 10000
 
 struct connection {
 	pthread_mutex_t lock;
@@ -53,7 +55,7 @@ struct work {
 	bool then_flush;	/* a write that is to be safe, and cannot be by itself */
 	bool flushing;
 };
-_Static_assert(sizeof(struct work) <= sizeof(((struct block_state *)0)->of_image), "scratch");
+_Static_assert(sizeof(struct work) <= sizeof(((struct request *)0)->scratch), "scratch");
 
 static struct connection *connections;
 static unsigned int connection_count, connection_next;
@@ -63,7 +65,7 @@ static __thread struct connection *mine;
 
 static struct work *work_of(struct request *rq)
 {
-	return (struct work *)block_state(rq)->of_image;
+	return (struct work *)rq->scratch;
 }
 
 static int nbd_problem(const char *what)
@@ -450,18 +452,25 @@ static int nbd_image_seek(struct request *rq, uint64_t offset, int whence, uint6
 
 /* ------------------------------------------------------------------- start, end */
 
-static bool connect_within(struct nbd_handle *nbd, const char *uri, int msec)
+/* 1: it is there; 0: it does not answer; -1: an error of libnbd's */
+static int connect_within(struct nbd_handle *nbd, const char *uri, int msec)
 {
+	int rc = 1;
+
 	if (nbd_aio_connect_uri(nbd, uri) < 0)
-		return false;
-	while (!nbd_aio_is_ready(nbd))
-		if (nbd_aio_is_dead(nbd) || nbd_aio_is_closed(nbd) || nbd_poll(nbd, msec) <= 0)
-			return false;
-	return true;
+		return -1;
+	while (rc > 0 && !nbd_aio_is_ready(nbd)) {
+		if (nbd_aio_is_dead(nbd) || nbd_aio_is_closed(nbd))
+			return -1;
+		rc = nbd_poll(nbd, msec);
+	}
+	return rc;
 }
 
 static int open_one(struct connection *c, const char *uri, bool first)
 {
+	int rc;
+
 	pthread_mutex_init(&c->lock, NULL);
 	c->readable.done = on_readable;
 	c->writable.done = on_writable;
@@ -469,9 +478,12 @@ static int open_one(struct connection *c, const char *uri, bool first)
 	c->nbd = nbd_create();
 	if (!c->nbd || nbd_add_meta_context(c->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0)
 		return nbd_problem(uri);
-	if (first && nbd_connect_uri(c->nbd, uri) < 0)
+	rc = connect_within(c->nbd, uri, first ? FIRST_PATIENCE : PATIENCE);
+	if (first && rc < 0)
 		return nbd_problem(uri);
-	if (!first && !connect_within(c->nbd, uri, PATIENCE))
+	if (first && rc == 0)
+		say("%s: no answer", uri);
+	if (rc <= 0)
 		return 1;
 	c->fd = nbd_aio_get_fd(c->nbd);
 	return c->fd < 0 ? nbd_problem(uri) : 0;

@@ -21,6 +21,7 @@
 static int plain = -1;		/* through the page cache */
 static int direct = -1;		/* past it; -1: not asked for */
 static bool is_device;
+static unsigned int sector;	/* of a device: what it makes zeroes of at once */
 /*
  * A file in memory (tmpfs): there is nothing to wait for, and as the kernel cannot promise
  * that, io_uring would have each access made by a worker thread.
@@ -45,12 +46,19 @@ struct work {
 	uint16_t then;		/* the mode with which to fill the hole that was made */
 	bool fill;
 	bool other_way;		/* the first one was not supported */
+	/* what of a device's sectors remains to be zeroed, before and behind whole ones */
+	struct edge {
+		uint64_t offset;
+		uint32_t size;
+	} edge[2];
 };
-_Static_assert(sizeof(struct work) <= sizeof(((struct block_state *)0)->of_image), "scratch");
+_Static_assert(sizeof(struct work) <= sizeof(((struct request *)0)->scratch), "scratch");
+
+static const char zeroes[ALIGNMENT];
 
 static struct work *work_of(struct request *rq)
 {
-	return (struct work *)block_state(rq)->of_image;
+	return (struct work *)rq->scratch;
 }
 
 /* The descriptor for this piece: O_DIRECT wants it aligned. */
@@ -91,6 +99,26 @@ static int submit(struct work *w)
 	return REPLY_SOON;
 }
 
+/* The next of them, as a write of zeroes. */
+static bool zero_edge(struct work *w)
+{
+	for (int i = 0; i < 2; i++) {
+		struct edge *e = &w->edge[i];
+
+		if (!e->size)
+			continue;
+		w->kind = IORING_OP_WRITE;
+		w->mode = 0;
+		w->data = (char *)zeroes;
+		w->offset = e->offset;
+		w->size = e->size < sizeof(zeroes) ? e->size : sizeof(zeroes);
+		e->offset += w->size;
+		e->size -= w->size;
+		return true;
+	}
+	return false;
+}
+
 /*
  * What to do after RESULT: again, go on with the rest, or another way. False: it is the
  * end, and *result is the request's.
@@ -108,7 +136,8 @@ static bool goes_on(struct work *w, int *result)
 			if (w->size)
 				return true;
 		}
-		if (w->done)
+		/* a short read would say that the image ends there; the rest of a write is tried again */
+		if (w->done && (*result >= 0 || w->kind == IORING_OP_WRITE))
 			*result = w->done;
 	} else if (w->kind == IORING_OP_FALLOCATE && *result == -EOPNOTSUPP && !w->other_way) {
 		w->other_way = true;
@@ -129,6 +158,10 @@ static bool goes_on(struct work *w, int *result)
 		w->mode = w->then;
 		return true;
 	}
+	if (is_device && w->rq->in->opcode == FUSE_FALLOCATE && *result >= 0) {
+		*result = 0;
+		return zero_edge(w);
+	}
 	return false;
 }
 
@@ -145,16 +178,20 @@ static void raw_done(struct awaited *a, int result)
 	block_complete(w->rq, result);
 }
 
-static int begin(struct request *rq, uint16_t kind, uint16_t mode, void *data, uint64_t offset,
-		 uint64_t size)
+static void prepare(struct request *rq, uint16_t kind, uint16_t mode, void *data,
+		    uint64_t offset, uint64_t size)
 {
-	struct work *w = work_of(rq);
-
-	*w = (struct work){
+	*work_of(rq) = (struct work){
 		.awaited.done = raw_done, .rq = rq, .data = data, .offset = offset,
 		.size = size, .kind = kind, .mode = mode,
 	};
-	return submit(w);
+}
+
+static int begin(struct request *rq, uint16_t kind, uint16_t mode, void *data, uint64_t offset,
+		 uint64_t size)
+{
+	prepare(rq, kind, mode, data, offset, size);
+	return submit(work_of(rq));
 }
 
 static int raw_read(struct request *rq, void *data, uint32_t size, uint64_t offset)
@@ -183,13 +220,32 @@ static int raw_sync(struct request *rq, bool data_only)
 	return begin(rq, IORING_OP_FSYNC, data_only ? IORING_FSYNC_DATASYNC : 0, NULL, 0, 0);
 }
 
+/* A device's fallocate takes whole sectors only. */
+static int zero_device(struct request *rq, int mode, uint64_t offset, uint64_t length)
+{
+	uint64_t first = (offset + sector - 1) / sector * sector;
+	uint64_t end = offset + length, last = end / sector * sector;
+	struct work *w = work_of(rq);
+
+	prepare(rq, IORING_OP_FALLOCATE, mode, NULL, first, last - first);
+	if (first >= last) {
+		/* within a sector, or two */
+		w->edge[0] = (struct edge){ offset, length };
+		zero_edge(w);
+		return submit(w);
+	}
+	w->edge[0] = (struct edge){ offset, first - offset };
+	w->edge[1] = (struct edge){ last, end - last };
+	return submit(w);
+}
+
 static int raw_allocate(struct request *rq, int mode, uint64_t offset, uint64_t length)
 {
 	/* a device has all its blocks */
 	if (is_device && !(mode & ~FALLOC_FL_KEEP_SIZE))
 		return 0;
 	if (is_device)
-		mode |= FALLOC_FL_KEEP_SIZE;
+		return zero_device(rq, mode | FALLOC_FL_KEEP_SIZE, offset, length);
 	return begin(rq, IORING_OP_FALLOCATE, mode, NULL, offset, length);
 }
 
@@ -212,6 +268,16 @@ static int raw_seek(struct request *rq, uint64_t offset, int whence, uint64_t *r
 static int raw_resize(uint64_t length)
 {
 	return ftruncate(plain, length) < 0 ? -errno : 0;
+}
+
+static int raw_measure(uint64_t *length)
+{
+	struct stat st;
+
+	if (fstat(plain, &st) < 0)
+		return -errno;
+	*length = st.st_size;
+	return 0;
 }
 
 static void raw_attr(struct fuse_attr *attr)
@@ -272,7 +338,8 @@ static int raw_open(const char *name, uint64_t *length)
 		in_memory = false;
 	}
 	*length = st.st_size;
-	if (is_device && ioctl(plain, BLKGETSIZE64, length) < 0)
+	if (is_device &&
+	    (ioctl(plain, BLKGETSIZE64, length) < 0 || ioctl(plain, BLKSSZGET, &sector) < 0))
 		return complain(name);
 	return 0;
 }
@@ -296,5 +363,6 @@ const struct image raw_image = {
 	.allocate = raw_allocate,
 	.seek = raw_seek,
 	.resize = raw_resize,
+	.measure = raw_measure,
 	.attr = raw_attr,
 };

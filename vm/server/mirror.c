@@ -95,7 +95,6 @@ static unsigned int raise_limits(void)
 
 	/* limits of the caller are its kernel's business, not ours */
 	setrlimit(RLIMIT_FSIZE, &size);
-	signal(SIGXFSZ, SIG_IGN);
 	return files.rlim_cur;
 }
 

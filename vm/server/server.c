@@ -134,6 +134,8 @@ static void block_signals(void)
 	sigaddset(&set, SIGUSR1);	/* for later.c's threads only */
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
+	/* the error is the caller's, and no reason to die */
+	signal(SIGXFSZ, SIG_IGN);
 }
 
 static int serve(const struct program *program, struct options *opt)
