@@ -360,7 +360,7 @@ _image() {
 		;;
 	qcow2)
 		qemu-img create -q -f qcow2 "$BELOW" "$2" || _fail "qemu-img create"
-		_serve_nbd qemu-nbd --persistent --shared=8 --format=qcow2 --socket="$WORK/nbd" "$BELOW"
+		_serve_qcow2
 		;;
 	*) _fail "no such kind of image: $1" ;;
 	esac
@@ -373,6 +373,10 @@ _serve_nbd() {
 	NBD_PID=$!
 	IMAGE="nbd+unix:///?socket=$WORK/nbd"
 	_poll 60 test -S "$WORK/nbd" || _fail "$1 does not serve: $(<"$RUN/nbd.log")"
+}
+
+_serve_qcow2() {
+	_serve_nbd qemu-nbd --persistent --shared=8 --format=qcow2 --socket="$WORK/nbd" "$BELOW"
 }
 
 # _export [OPTION...]: export $IMAGE as the file $WORK/disk, which becomes MNT.

@@ -4,9 +4,9 @@
 
 static const struct command commands[] = {
 	{ "steps", probe_steps, "FILE ro|rw|wo|direct|append|sync|dsync STEP...: single calls, told one by one" },
-	{ "load", probe_load, "FILE JOBS DEPTH OPERATIONS: reads and writes by io_submit, verified" },
-	{ "journal", probe_journal, "FILE JOURNAL: write and sync until it fails, note what is safe" },
-	{ "verify", probe_verify, "FILE JOURNAL: is all there that was noted as safe?" },
+	{ "load", probe_load, "FILE JOBS DEPTH OPERATIONS [FIRST_BLOCK]: reads and writes by io_submit, verified" },
+	{ "journal", probe_journal, "FILE JOURNAL [BLOCKS]: write and sync until it fails, note what is safe" },
+	{ "verify", probe_verify, "FILE JOURNAL [BLOCKS]: is all there that was noted as safe?" },
 	{ "kernel", probe_kernel, "TOPIC SERVER...: as a kernel that sends what ours never would" },
 	{ NULL, NULL, NULL },
 };

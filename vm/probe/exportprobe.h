@@ -7,11 +7,11 @@
 
 /* FILE MODE STEP...: single calls, told one by one. */
 void probe_steps(int argc, char **argv);
-/* FILE JOBS DEPTH OPERATIONS: many requests at once, verified. */
+/* FILE JOBS DEPTH OPERATIONS [FIRST_BLOCK]: many requests at once, verified. */
 void probe_load(int argc, char **argv);
-/* FILE JOURNAL: write and sync until it fails, noting what is safe. */
+/* FILE JOURNAL [BLOCKS]: write and sync until it fails, noting what is safe. */
 void probe_journal(int argc, char **argv);
-/* FILE JOURNAL: is all there that was noted as safe? */
+/* FILE JOURNAL [BLOCKS]: is all there that was noted as safe? */
 void probe_verify(int argc, char **argv);
 /* TOPIC SERVER [ARGUMENT...]: what the kernel would never send. */
 void probe_kernel(int argc, char **argv);

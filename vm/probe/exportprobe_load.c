@@ -21,7 +21,13 @@ struct load {
 	int jobs, depth;
 	long operations;
 	long blocks;		/* of each job */
+	long first;		/* what lies before is others' */
 };
+
+static uint64_t place(const struct load *l, int job, long block)
+{
+	return (l->first + block * l->jobs + job) * BLOCK;
+}
 
 /*
  * Each job has every jobs'th block for itself and knows what it has written there; blocks
@@ -59,7 +65,7 @@ static void load_job(int job, void *arg)
 			*cb = (struct iocb){
 				.aio_data = i, .aio_fildes = fd, .aio_nbytes = BLOCK,
 				.aio_buf = (uintptr_t)s->buf,
-				.aio_offset = (s->block * l->jobs + job) * BLOCK,
+				.aio_offset = place(l, job, s->block),
 			};
 			/* what was never written is left unread: it may hold anything */
 			if (rng_below(&rng, 10) < 7 && tags[s->block]) {
@@ -93,7 +99,7 @@ static void load_job(int job, void *arg)
 	}
 	/* all of it once more, in order */
 	for (long b = 0; b < l->blocks; b++) {
-		uint64_t off = (b * l->jobs + job) * BLOCK;
+		uint64_t off = place(l, job, b);
 
 		if (!tags[b])
 			continue;
@@ -110,14 +116,14 @@ void probe_load(int argc, char **argv)
 	struct load l;
 	struct stat st;
 
-	if (argc != 5)
-		fail("usage: load FILE JOBS DEPTH OPERATIONS");
+	if (argc != 5 && argc != 6)
+		fail("usage: load FILE JOBS DEPTH OPERATIONS [FIRST_BLOCK]");
 	l = (struct load){
 		.file = argv[1], .jobs = number(argv[2]), .depth = number(argv[3]),
-		.operations = number(argv[4]),
+		.operations = number(argv[4]), .first = argc > 5 ? number(argv[5]) : 0,
 	};
 	OK(stat(l.file, &st));
-	l.blocks = st.st_size / BLOCK / l.jobs;
+	l.blocks = (st.st_size / BLOCK - l.first) / l.jobs;
 	if (l.depth < 1 || l.depth > MOST_DEPTH || l.blocks < 2 * l.depth)
 		fail("DEPTH is from 1 to %d, and the file has twice as many blocks", MOST_DEPTH);
 	crowd(l.jobs, load_job, &l);
@@ -145,12 +151,12 @@ void probe_journal(int argc, char **argv)
 	struct stat st;
 	char *buf = pages(BLOCK), line[32];
 
-	if (argc != 3)
-		fail("usage: journal FILE JOURNAL");
+	if (argc != 3 && argc != 4)
+		fail("usage: journal FILE JOURNAL [BLOCKS]");
 	fd = OK(open(argv[1], O_RDWR));
 	journal = OK(open(argv[2], O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0644));
 	OK(fstat(fd, &st));
-	blocks = st.st_size / BLOCK;
+	blocks = argc > 3 ? number(argv[3]) : st.st_size / BLOCK;
 	for (long round = 1;; round++) {
 		for (int i = 0; i < IN_ROUND; i++) {
 			uint64_t off = block_of(round, i, blocks) * BLOCK;
@@ -176,8 +182,8 @@ void probe_verify(int argc, char **argv)
 	FILE *f;
 	int fd;
 
-	if (argc != 3)
-		fail("usage: verify FILE JOURNAL");
+	if (argc != 3 && argc != 4)
+		fail("usage: verify FILE JOURNAL [BLOCKS]");
 	fd = OK(open(argv[1], O_RDONLY));
 	f = fopen(argv[2], "r");
 	if (!f)
@@ -187,7 +193,7 @@ void probe_verify(int argc, char **argv)
 	if (safe < 1)
 		fail("nothing was safe");
 	OK(fstat(fd, &st));
-	blocks = st.st_size / BLOCK;
+	blocks = argc > 3 ? number(argv[3]) : st.st_size / BLOCK;
 	last = calloc(blocks, sizeof(*last));
 	for (long round = 1; round <= safe; round++)
 		for (int i = 0; i < IN_ROUND; i++)
