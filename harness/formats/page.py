@@ -20,9 +20,9 @@ from markupsafe import Markup
 from harness.formats import evidence
 from harness.formats.evidence import Excerpt
 from harness.formats.history import Flake, History, Past
-from harness.formats.summary import adjudged, by_area, counted, sections
+from harness.formats.summary import adjudged, by_area, counted, sections, state
 from harness.formats.transports import unexplained
-from harness.verdict import BAD, WORST_FIRST
+from harness.verdict import BAD, WORST_FIRST, State
 
 MAX_LINES = 250  # of one file
 MAX_EVIDENCE = 16 << 20  # characters of all files; a browser has to hold the page
@@ -48,6 +48,7 @@ class Row:
     name: str
     section: str
     verdict: str
+    looks: str  # like which verdict: what does not count is not shown as bad
     seconds: float
     reason: str
     repeat: str
@@ -123,6 +124,7 @@ def _rows(table: dict[str, Any], folder: Path) -> list[Row]:
                 check['name'],
                 check['section'],
                 check['verdict'],
+                'notrun' if state(check) in (State.KNOWN, State.LAB) else check['verdict'],
                 check['seconds'],
                 evidence.printable(_reason(check)),
                 check['repeat'],

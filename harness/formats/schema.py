@@ -62,7 +62,7 @@ class Event(TypedDict):
 
 
 class Stray(TypedDict):
-    kind: str
+    kind: Annotated[str, 'as of an event; boot: a guest did not come up, another took its place']
     line: str
     where: Annotated[str, 'while booting, or after which check']
 
@@ -92,7 +92,7 @@ class Check(TypedDict):
     verdict: Annotated[VerdictName, 'crash: the kernel complained or the guest is gone; hang: no end in time']
     seconds: Annotated[float, 'on the host, all included']
     guest_seconds: Annotated[float, 'in the guest, by its clock']
-    reason: Annotated[str, 'one line; empty for pass']
+    reason: Annotated[str, 'one line; empty for pass; after `lab trouble: ` a bad verdict says nothing of the kernel']
     proof: Annotated[str, 'that requests took the path under test: ok, failed, own (by the check itself), none']
     counters: Annotated[dict[str, int | None], 'requests by path, as server and kernel count them']
     guest: Annotated[str, 'its console: guests/NAME/console.log in the run folder']

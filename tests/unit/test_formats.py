@@ -242,6 +242,9 @@ def test_the_labs_trouble_is_no_failure(tmp_path: Path) -> None:
     errors = [line for line in formats.render('github', table, folder).splitlines() if line.startswith('::error')]
     assert len(errors) == 1
     assert 'data/003' in errors[0]
+    page = formats.render('html', table, folder)
+    assert '<td class="notrun">crash</td>' in page
+    assert '<td class="fail">fail</td>' in page
     text = report.render_plain(table, folder)
     assert 'CRASH data/002 section dev: lab trouble: its guest was killed 3 times' in text
     assert text.rstrip().endswith('1 pass, 1 fail, 1 crash, 1 of these lab trouble')
