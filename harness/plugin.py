@@ -492,6 +492,8 @@ def trouble_of(config: pytest.Config) -> HarnessError | None:
 def _tell_end(config: pytest.Config, folder: Path, table: dict[str, Any]) -> None:
     for event in table['stray_events']:
         _tell(config, f'console, outside of any check ({event["where"]}): {event["kind"]}: {event["line"]}')
+    if table['problem']:
+        _tell(config, table['problem'])
     _tell(config, f'results of the checks: {folder}')
 
 

@@ -45,6 +45,18 @@ def test_a_users_own_known_failures(session: Session) -> None:
     assert output.splitlines()[-1] == '1 pass, 1 fail, 1 of these known to fail'
 
 
+def test_plain_pytest_says_why_it_fails_too(session: Session) -> None:
+    checks(session.root, 1)
+    folder = session.root / 'tests' / 'known-failures' / '6.12'
+    folder.mkdir(parents=True)
+    entry = "test = 'data/001'\nreason = 'my disk'\nevidence = 'seen'\nexpires = 2999-01-01\n"
+    (folder / 'dev.toml').write_text(f'[[fails]]\n{entry}')
+    session.start(CI='true')
+    status, output = session.end()
+    assert status == 1, output
+    assert 'known failures are out of date: dev: data/001: fails no longer (my disk)' in output
+
+
 def test_a_check_without_a_guest_is_a_crash_and_the_others_go_on(session: Session) -> None:
     keys = checks(session.root, 3)
     session.start_vm_test(script={keys[2]: ['killed']}, FAKE_NO_BOOT='2')
