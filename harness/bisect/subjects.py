@@ -93,7 +93,7 @@ def _made(request: KernelRequest, chosen: PatchSeries, name: str) -> Subject:
     for patch in chosen.patches:
         _link(patch, chosen.directory)
     (chosen.directory / 'series').write_text(''.join(f'{name}\n' for name in chosen.names), encoding='utf-8')
-    return Subject(chosen.digest, name, replace(request, series=str(chosen.directory)))
+    return Subject(chosen.digest, name, replace(request, series=str(chosen.directory), prefix=None))
 
 
 def _link(patch: Patch, directory: Path) -> None:

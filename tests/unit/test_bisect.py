@@ -619,8 +619,11 @@ def test_ends_that_make_no_sense_are_refused(lab: Lab, repository: Path) -> None
 
 def test_a_series_without_one_patch(tmp_path: Path) -> None:
     chosen = series.load(make_series(tmp_path / 'patches', 'one', 'two', 'three'))
-    found = subjects.without_each(request(), chosen, tmp_path / 'without')
+    # The bad end is a prefix; what is left of it is shorter.
+    whole = subjects.of_series(request(), chosen).subjects[-1].request
+    found = subjects.without_each(whole, chosen, tmp_path / 'without')
     assert [len(series.load(Path(str(subject.request.series))).patches) for subject in found] == [2, 2, 2]
+    assert {subject.request.prefix for subject in found} == {None}
     assert found[0].name == f'without {chosen.names[2]}'
     assert series.load(Path(str(found[0].request.series))).names == chosen.names[:2]
 
