@@ -402,8 +402,11 @@ def find_healing(search: Search, criterion: FailsThisWay, folder: Path) -> Answe
     elif not names and doubtful:
         sure, name = max(doubtful)
         trouble = f'not sure enough: the most likely to heal it is {name} ({100 * sure:.0f} %)'
+    elif not names and blocked:
+        trouble = (
+            f'none of the {len(dropped) - blocked} patches that can be dropped alone heals it; {blocked} cannot be'
+        )
     elif not names:
-        rest = f'; {blocked} could not be dropped alone' if blocked else ''
-        trouble = f'no single patch explains it: dropping one does not heal it{rest}'
+        trouble = 'no single patch explains it: dropping one does not heal it'
     probability = min((sure for _, sure in healing), default=0.0)
     return Answer(len(names) == 1, trouble, criterion, names, probability, None, tuple(notes), reverse=True)
