@@ -136,8 +136,11 @@ static bool goes_on(struct work *w, int *result)
 			if (w->size)
 				return true;
 		}
-		/* a short read would say that the image ends there; the rest of a write is tried again */
-		if (w->done && (*result >= 0 || w->kind == IORING_OP_WRITE))
+		/*
+		 * A short read would say that the image ends there, and half of a range is no
+		 * zeroed range; the rest of a write is tried again.
+		 */
+		if (w->done && (*result >= 0 || w->rq->in->opcode == FUSE_WRITE))
 			*result = w->done;
 	} else if (w->kind == IORING_OP_FALLOCATE && *result == -EOPNOTSUPP && !w->other_way) {
 		w->other_way = true;
