@@ -146,6 +146,7 @@ struct work {
 	struct iovec memory;	/* the pages that data is in */
 	uint32_t size;
 	bool in_chunks;		/* the reply is an array of sections */
+	bool then_flush;	/* a write that is to be safe before the reply */
 	unsigned int open;	/* messages that have not ended */
 	unsigned int messages, most_messages;
 	struct message *message;

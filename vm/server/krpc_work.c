@@ -95,7 +95,7 @@ static struct work *new_work(struct request *rq, struct file *f, enum operation_
 	w->kind = kind;
 	w->size = size;
 	w->messages = w->pieces = 0;
-	w->in_chunks = false;
+	w->in_chunks = w->then_flush = false;
 	if (make_room(w, copies * (pieces ? pieces : n), copies * pieces))
 		return w;
 	put_work(t, w);
@@ -231,13 +231,21 @@ static bool is_stale(struct file *f, unsigned int column, unsigned int replica)
 	return __atomic_load_n(&f->stale[column][replica], __ATOMIC_ACQUIRE);
 }
 
+/* There is room: a write has at least a piece for each column, a flush has a message. */
+static void add_flushes(struct work *w)
+{
+	for (unsigned int c = 0; c < column_count; c++)
+		for (unsigned int r = 0; r < columns[c].replicas; r++)
+			if (!is_stale(w->file, c, r))
+				new_message(w, c, r, 0);
+}
+
 int krpc_write(struct request *rq, uint64_t fh, const void *data, size_t size, uint64_t offset,
 	       int rwf, bool kill_suid)
 {
 	struct file *f = &files[fh];
 	struct work *w;
 
-	(void)rwf;
 	(void)kill_suid;
 	if (offset > f->size || size > f->size - offset)
 		return -ENOSPC;
@@ -248,6 +256,7 @@ int krpc_write(struct request *rq, uint64_t fh, const void *data, size_t size, u
 		return -ENOMEM;
 	w->data = (char *)data;
 	w->memory = rq->payload_memory;
+	w->then_flush = rwf & (RWF_DSYNC | RWF_SYNC);
 	for (unsigned int c = 0; c < column_count; c++)
 		for (unsigned int r = 0; r < columns[c].replicas; r++)
 			if (!is_stale(f, c, r))
@@ -266,10 +275,7 @@ int krpc_fsync(struct request *rq, uint64_t fh, bool data_only)
 	w = new_work(rq, f, NODE_FLUSH, 0);
 	if (!w)
 		return -ENOMEM;
-	for (unsigned int c = 0; c < column_count; c++)
-		for (unsigned int r = 0; r < columns[c].replicas; r++)
-			if (!is_stale(f, c, r))
-				new_message(w, c, r, 0);
+	add_flushes(w);
 	return start(w);
 }
 
@@ -446,6 +452,15 @@ static void work_is_over(struct work *w)
 	if (rq)
 		result = w->kind == NODE_READ ? read_result(w) : write_result(w);
 	t->loop->busy--;
+	if (w->then_flush && result > 0) {
+		/* what was written is to be safe before the reply, which is the same */
+		w->then_flush = false;
+		w->kind = NODE_FLUSH;
+		w->messages = w->pieces = 0;
+		add_flushes(w);
+		start(w);
+		return;
+	}
 	put_work(t, w);
 	if (rq)
 		request_complete(rq, result);
