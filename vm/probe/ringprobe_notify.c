@@ -217,6 +217,22 @@ static void *keep_entries(void *arg)
 	return NULL;
 }
 
+/* It comes after the server's END, and is the last of the connection. */
+static void serve_handed_over(struct client *cl, struct conn *c, const char *end,
+			      const char *what)
+{
+	struct req *q = next_req(c, what);
+
+	say("after its %s: %s over %s", end, op_name(q->h.opcode),
+	    q->e ? "the ring" : "/dev/fuse");
+	answer(q);
+	client_serve(cl, c, "the caller");
+	say("caller: %s", err_name(cl->err));
+	wait_idle(c);
+	client_stop(cl);
+	conn_close(c);
+}
+
 static int hand_over(int argc, char **argv)
 {
 	struct keeper k;
@@ -241,14 +257,7 @@ static int hand_over(int argc, char **argv)
 	say("while the thread has the entries: %s", q ? "delivered" : "waits");
 	pthread_barrier_wait(&k.leave);
 	pthread_join(thread, NULL);
-	q = next_req(&c, "what waited for an entry");
-	say("after its end: %s over %s", op_name(q->h.opcode), q->e ? "the ring" : "/dev/fuse");
-	answer(q);
-	client_serve(&cl, &c, "the caller");
-	say("caller: %s", err_name(cl.err));
-	wait_idle(&c);
-	client_stop(&cl);
-	conn_close(&c);
+	serve_handed_over(&cl, &c, "end", "what waited for an entry");
 	return 0;
 }
 
@@ -262,7 +271,6 @@ static int hand_over_killed(int argc, char **argv)
 	struct client cl;
 	struct conn c;
 	struct ring r;
-	struct req *q;
 	int ready[2];
 	char byte;
 	pid_t pid;
@@ -299,14 +307,7 @@ static int hand_over_killed(int argc, char **argv)
 	nap_ms(QUIET_MS);
 	kill(pid, SIGKILL);
 	waitpid(pid, NULL, 0);
-	q = next_req(&c, "what was on its way to the server");
-	say("after its death: %s over %s", op_name(q->h.opcode), q->e ? "the ring" : "/dev/fuse");
-	answer(q);
-	client_serve(&cl, &c, "the caller");
-	say("caller: %s", err_name(cl.err));
-	wait_idle(&c);
-	client_stop(&cl);
-	conn_close(&c);
+	serve_handed_over(&cl, &c, "death", "what was on its way to the server");
 	return 0;
 }
 
