@@ -3,12 +3,13 @@
 
 A template has {source} and {mountpoint}, may have {stats} (mirrorfs's file of counters), and
 {WORD:TEXT}, which stands for TEXT when WORD is what is being measured and for nothing otherwise:
-dev, nosplice, device (both), ring; direct, buffered. The server has to stay in the foreground:
+dev, nosplice, device (both), ring; direct, buffered; deep (many requests at once). The server
+has to stay in the foreground:
 
     passthrough_hp --foreground --nopassthrough {direct:--nocache} {nosplice:--nosplice}
         {ring:-o io_uring} {source} {mountpoint}
 
-A command without {mountpoint} is a mirrorfs, with further options if it has any.
+A command without {mountpoint} is a mirrorfs, with further options if it has any; they win over ours.
 """
 
 from __future__ import annotations
@@ -20,15 +21,15 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from harness.bench.rows import Side, Workload
+from harness.bench.rows import DEEP_ENTRIES, Side, Workload
 from harness.errors import UsageError
 
 _WORD = re.compile(r'\{(\w+)(?::([^{}]*))?\}')
 _PLACES = ('source', 'mountpoint', 'stats')
-_CONDITIONS = ('dev', 'nosplice', 'device', 'ring', 'direct', 'buffered')
+_CONDITIONS = ('dev', 'nosplice', 'device', 'ring', 'direct', 'buffered', 'deep')
 _MIRRORFS = (
     '--foreground {device:--transport=dev} {nosplice:--no-splice} {ring:--transport=uring --require-ring} '
-    '{direct:--cache=none} {buffered:--cache=auto} --stats={stats} {source} {mountpoint}'
+    f'{{direct:--cache=none}} {{buffered:--cache=auto}} {{deep:--depth={DEEP_ENTRIES}}} --stats={{stats}}'
 )
 DEFAULT = 'mirrorfs'
 # Where the guest has the host's own files under the same names
@@ -53,6 +54,8 @@ class Server:
         now = {side.value, 'buffered' if row.buffered else 'direct'}
         if side is not Side.RING:
             now.add('device')
+        if row.deep:
+            now.add('deep')
         places = {'source': f'{work}/src', 'mountpoint': f'{work}/mnt', 'stats': f'{work}/stats'}
 
         def fill(match: re.Match[str]) -> str:
@@ -75,7 +78,8 @@ def parse(text: str, programs: Path) -> Server:
         if match[1] not in known:
             raise UsageError(f'SERVER: {match[0]} means nothing', hint=__doc__ or '')
     if '{mountpoint}' not in template:
-        template = f'{template} {_MIRRORFS}'
+        command, _, more = template.partition(' ')
+        template = f'{command} {_MIRRORFS} {more} {{source}} {{mountpoint}}'
     try:
         first = shlex.split(_WORD.sub('x', template))[0]
     except ValueError as error:

@@ -112,8 +112,14 @@ def test_mirrorfs_by_side(tmp_path: Path) -> None:
     ring = plain.command(COST['read-128k-buffered'], Side.RING, '/w', True)
     assert {'--transport=uring', '--require-ring', '--cache=auto'} <= set(ring)
     assert not {'--transport=dev', '--no-splice', '--cache=none'} & set(ring)
-    more = server.parse(f'{program} --depth=32', tmp_path)
-    assert more.command(COST['meta'], Side.DEV, '/w', True)[:2] == [f'/host{program}', '--depth=32']
+    assert not any(word.startswith('--depth') for word in ring)
+    deep = plain.command(COST['randread-4k-qd32'], Side.RING, '/w', True)
+    assert f'--depth={rows.DEEP_ENTRIES}' in deep
+    more = server.parse(f'{program} --depth=16', tmp_path)
+    words = more.command(COST['randread-4k-qd32'], Side.RING, '/w', True)
+    assert words[0] == f'/host{program}'
+    # the last one counts
+    assert [word for word in words if word.startswith('--depth')][-1] == '--depth=16'
     assert more.command(COST['meta'], Side.DEV, '/w', False)[0] == str(program)
 
 
