@@ -352,15 +352,8 @@ static bool try_add_pool(struct tally *t, unsigned int n)
 /* The reply to INIT makes the ring. Without memory for it there is none. */
 static bool try_init(struct tally *t, unsigned int n)
 {
-	struct {
-		struct fuse_in_header h;
-		struct fuse_init_in in;
-		uint8_t more[8192];
-	} in;
-	struct {
-		struct fuse_out_header h;
-		struct fuse_init_out out;
-	} out = {};
+	static const struct init_opts opts = { .force_ring = true };
+	struct init_reply reply;
 	struct conn c;
 	struct ring r;
 	struct ent *e;
@@ -370,20 +363,11 @@ static bool try_init(struct tally *t, unsigned int n)
 
 	conn_mount(&c);
 	/* the kernel sends it while it mounts */
-	if (read(c.fd, &in, sizeof(in)) < (ssize_t)sizeof(in.h) || in.h.opcode != FUSE_INIT)
+	if (!init_read(&c))
 		die("first request is not INIT");
-	c.max_write = DEFAULT_PAYLOAD;
-	c.max_pages = 32;
-	out.h.unique = in.h.unique;
-	out.h.len = sizeof(out);
-	out.out.major = 7;
-	out.out.minor = 42;
-	out.out.flags = FUSE_INIT_EXT | FUSE_BIG_WRITES;
-	out.out.flags2 = RING_INIT_FLAG2;
-	out.out.max_write = c.max_write;
-	out.out.time_gran = 1;
+	init_answer(&c, &opts, &reply);
 	arm(n);
-	done = write(c.fd, &out, sizeof(out));
+	done = write(c.fd, &reply, sizeof(reply));
 	err = done < 0 ? errno : 0;
 	fired = disarm();
 	count(t, fired, err);

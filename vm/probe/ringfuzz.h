@@ -54,7 +54,6 @@ struct plan {
 	bool early;		/* bad commands from before INIT on */
 	bool mute;		/* INIT is never answered */
 	bool init_error;
-	bool echo;		/* takes the ring */
 	bool pools;		/* where the kernel has them */
 	bool pools_first;	/* before anything else, else while entries are registered */
 	bool fixed_pools;	/* in registered buffers */

@@ -38,7 +38,6 @@ void plan_make(struct plan *p, uint64_t seed, bool sane)
 			FUSE_ATOMIC_O_TRUNC;
 	if (sane) {
 		p->init.max_write = DEFAULT_PAYLOAD;
-		p->echo = true;
 		p->slow = rng_chance(&r, 300);
 		/* each way of dying as often as any other */
 		p->ending = seed % ENDINGS_OF_DEATH;
@@ -55,7 +54,7 @@ void plan_make(struct plan *p, uint64_t seed, bool sane)
 	p->early = rng_chance(&r, 200);
 	p->mute = rng_chance(&r, 30);
 	p->init_error = rng_chance(&r, 30);
-	p->echo = rng_chance(&r, 950);
+	p->init.no_ring = !rng_chance(&r, 950);
 	p->pools = rng_chance(&r, 300);
 	p->may_deadlock = rng_chance(&r, 150);
 	p->slow = rng_chance(&r, 200);
@@ -91,7 +90,7 @@ void plan_say(const struct plan *p)
 	    "max_write %u, max_pages %u, max_background %u, flags %#x; ends by %s",
 	    (unsigned long long)p->seed, p->sane ? "sane" : "hostile", p->workers, p->callers,
 	    p->depth, p->bad, p->kinds, p->early ? " early," : "", p->mute ? " mute," : "",
-	    p->init_error ? " init-error," : "", p->echo ? "" : " no ring,",
+	    p->init_error ? " init-error," : "", p->init.no_ring ? " no ring," : "",
 	    pools, p->may_deadlock ? " may deadlock," : "",
 	    p->slow ? " slow," : "", p->clone ? " clone," : "", p->init.max_write,
 	    p->init.max_pages, p->init.max_background, p->init.flags,

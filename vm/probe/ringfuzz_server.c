@@ -1298,47 +1298,20 @@ static void *map_own(void *arg)
 
 static bool answer_init(void)
 {
-	struct {
-		struct fuse_in_header h;
-		struct fuse_init_in in;
-		uint8_t more[8192];
-	} in;
-	struct {
-		struct fuse_out_header h;
-		struct fuse_init_out out;
-	} out = {};
 	struct pollfd p = { .fd = conn.fd, .events = POLLIN };
-	const struct init_opts *o = &plan->init;
+	struct init_reply reply;
 
-	if (poll(&p, 1, PATIENCE * 1000) != 1 ||
-	    read(conn.fd, &in, sizeof(in)) < (ssize_t)sizeof(in.h) + 16 ||
-	    in.h.opcode != FUSE_INIT)
+	if (poll(&p, 1, PATIENCE * 1000) != 1 || !init_read(&conn))
 		return false;
-	conn.init = in.in;
-	conn.init_unique = in.h.unique;
-	conn.offered = (in.in.flags & FUSE_INIT_EXT) && (in.in.flags2 & RING_INIT_FLAG2);
-	conn.max_write = o->max_write;
-	conn.max_pages = o->max_pages ? o->max_pages : 32;
+	init_answer(&conn, &plan->init, &reply);
 	payload = payload_size(&conn);
 	if (plan->mute)
 		return true;
-	out.h.unique = in.h.unique;
-	out.h.error = plan->init_error ? -EIO : 0;
-	out.h.len = plan->init_error ? sizeof(out.h) : sizeof(out);
-	out.out.major = 7;
-	out.out.minor = in.in.minor < 42 ? in.in.minor : 42;
-	out.out.max_readahead = in.in.max_readahead;
-	out.out.flags = FUSE_INIT_EXT | FUSE_BIG_WRITES | FUSE_ASYNC_READ |
-			FUSE_PARALLEL_DIROPS | o->flags;
-	if (o->max_pages) {
-		out.out.flags |= FUSE_MAX_PAGES;
-		out.out.max_pages = o->max_pages;
+	if (plan->init_error) {
+		reply.h.error = -EIO;
+		reply.h.len = sizeof(reply.h);
 	}
-	out.out.flags2 = o->flags2 | (conn.offered && plan->echo ? RING_INIT_FLAG2 : 0);
-	out.out.max_background = o->max_background;
-	out.out.max_write = conn.max_write;
-	out.out.time_gran = 1;
-	return write(conn.fd, &out, out.h.len) == (ssize_t)out.h.len;
+	return write(conn.fd, &reply, reply.h.len) == (ssize_t)reply.h.len;
 }
 
 static void open_odd_fds(void)
@@ -1497,7 +1470,7 @@ void server_main(const struct plan *p)
 		for (;;)
 			pause();
 	}
-	if (pools_wanted() && p->echo && !p->mute && !p->init_error && p->pools_first)
+	if (pools_wanted() && !p->init.no_ring && !p->mute && !p->init_error && p->pools_first)
 		pools_first();
 	start_threads();
 	atomic_store(&sh->running, 1);

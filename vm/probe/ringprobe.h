@@ -155,6 +155,13 @@ const char *mount_point(void);
 void conn_open(struct conn *c);		/* descriptor only */
 void conn_mount(struct conn *c);	/* opens and mounts on $MNT */
 void conn_mount_at(struct conn *c, const char *dir);
+/* INIT as it comes, and the reply to it as the probes want it; false: it is not INIT. */
+struct init_reply {
+	struct fuse_out_header h;
+	struct fuse_init_out out;
+};
+bool init_read(struct conn *c);
+void init_answer(struct conn *c, const struct init_opts *o, struct init_reply *reply);
 void conn_init(struct conn *c, const struct init_opts *o);
 int conn_umount(struct conn *c, int flags);	/* 0 or errno; retries nothing */
 void conn_close(struct conn *c);	/* unmounts if need be and lets go */
@@ -224,6 +231,13 @@ void client_send(struct client *cl, const struct job *j);
 bool client_done(struct client *cl);		/* has it ended by now? */
 void client_wait(struct client *cl, const char *what);	/* without serving */
 void client_serve(struct client *cl, struct conn *c, const char *what);	/* answering */
+/*
+ * A name nobody has looked up yet: its LOOKUP is the caller's own. For a known
+ * name the kernel tries once more when the first LOOKUP fails.
+ */
+const char *fresh_name(void);
+/* One stat by a client, said WHEN: which way did its request come? */
+void show_path(struct conn *c, struct client *cl, const char *when);
 void client_stop(struct client *cl);
 void client_blocked(struct client *cl);	/* wait until it sleeps in the kernel */
 uint32_t checksum(const void *p, size_t n);

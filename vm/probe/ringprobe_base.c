@@ -361,51 +361,59 @@ void new_director(void)
 	memset(open_conns, 0, sizeof(open_conns));
 }
 
-void conn_init(struct conn *c, const struct init_opts *o)
+bool init_read(struct conn *c)
 {
-	static const struct init_opts plain;
 	struct {
 		struct fuse_in_header h;
 		struct fuse_init_in in;
 		uint8_t more[8192];
 	} in;
-	struct {
-		struct fuse_out_header h;
-		struct fuse_init_out out;
-	} out = {};
 
-	if (!o)
-		o = &plain;
-	if (!readable(c->fd, LIMIT * 1000))
-		die("waited %d s in vain for INIT", LIMIT);
 	if (read(c->fd, &in, sizeof(in)) < (ssize_t)sizeof(in.h) + 16 ||
 	    in.h.opcode != FUSE_INIT)
-		die("first request is not INIT");
+		return false;
 	c->init = in.in;
 	c->init_unique = in.h.unique;
 	c->offered = (in.in.flags & FUSE_INIT_EXT) && (in.in.flags2 & RING_INIT_FLAG2);
+	return true;
+}
+
+void init_answer(struct conn *c, const struct init_opts *o, struct init_reply *reply)
+{
+	struct fuse_init_out *out = &reply->out;
+
 	c->max_write = o->max_write ? o->max_write : DEFAULT_PAYLOAD;
 	c->max_pages = o->max_pages ? o->max_pages : 32;
-
-	out.h.unique = in.h.unique;
-	out.h.len = sizeof(out);
-	out.out.major = 7;
+	*reply = (struct init_reply){ .h.len = sizeof(*reply), .h.unique = c->init_unique };
+	out->major = 7;
 	/* no higher than what the ring came with */
-	out.out.minor = in.in.minor < 42 ? in.in.minor : 42;
-	out.out.max_readahead = in.in.max_readahead;
-	out.out.flags = FUSE_INIT_EXT | FUSE_BIG_WRITES | FUSE_ASYNC_READ |
-			FUSE_PARALLEL_DIROPS | o->flags;
+	out->minor = c->init.minor < 42 ? c->init.minor : 42;
+	out->max_readahead = c->init.max_readahead;
+	out->flags = FUSE_INIT_EXT | FUSE_BIG_WRITES | FUSE_ASYNC_READ |
+		     FUSE_PARALLEL_DIROPS | o->flags;
 	if (o->max_pages) {
-		out.out.flags |= FUSE_MAX_PAGES;
-		out.out.max_pages = o->max_pages;
+		out->flags |= FUSE_MAX_PAGES;
+		out->max_pages = o->max_pages;
 	}
-	out.out.flags2 = o->flags2;
+	out->flags2 = o->flags2;
 	if ((c->offered && !o->no_ring) || o->force_ring)
-		out.out.flags2 |= RING_INIT_FLAG2;
-	out.out.max_background = o->max_background;
-	out.out.max_write = c->max_write;
-	out.out.time_gran = 1;
-	if (write(c->fd, &out, sizeof(out)) != sizeof(out))
+		out->flags2 |= RING_INIT_FLAG2;
+	out->max_background = o->max_background;
+	out->max_write = c->max_write;
+	out->time_gran = 1;
+}
+
+void conn_init(struct conn *c, const struct init_opts *o)
+{
+	static const struct init_opts plain;
+	struct init_reply reply;
+
+	if (!readable(c->fd, LIMIT * 1000))
+		die("waited %d s in vain for INIT", LIMIT);
+	if (!init_read(c))
+		die("first request is not INIT");
+	init_answer(c, o ? o : &plain, &reply);
+	if (write(c->fd, &reply, sizeof(reply)) != sizeof(reply))
 		die("reply to INIT: %s", err_name(errno));
 }
 

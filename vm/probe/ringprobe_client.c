@@ -135,6 +135,27 @@ void client_serve(struct client *cl, struct conn *c, const char *what)
 	watch_client(NULL);
 }
 
+const char *fresh_name(void)
+{
+	static char name[16];
+	static unsigned int n;
+
+	snprintf(name, sizeof(name), "f%u", 100 + n++);
+	return name;
+}
+
+void show_path(struct conn *c, struct client *cl, const char *when)
+{
+	unsigned int ring = c->ring_requests, dev = c->dev_ordinary;
+
+	client_do(cl, do_stat, c->mnt, fresh_name(), 0, 0);
+	client_serve(cl, c, "stat");
+	ring = c->ring_requests - ring;
+	dev = c->dev_ordinary - dev;
+	say("%s: stat: %s, over %s", when, err_name(cl->err),
+	    ring && !dev ? "the ring" : dev && !ring ? "/dev/fuse" : "both or none");
+}
+
 void client_stop(struct client *cl)
 {
 	if (cl->pid) {

@@ -14,19 +14,6 @@ static const char *said(int res)
 	return res ? err_name(res) : "held";
 }
 
-/*
- * A name nobody has looked up yet: its LOOKUP is the caller's own. For a known
- * name the kernel tries once more when the first LOOKUP fails.
- */
-static const char *fresh_name(void)
-{
-	static char name[16];
-	static unsigned int n;
-
-	snprintf(name, sizeof(name), "f%u", 100 + n++);
-	return name;
-}
-
 /* REGISTER of a fresh entry on qid; 0 = held. */
 static int try_register(struct conn *c, struct ring *r, unsigned int qid)
 {
@@ -37,19 +24,6 @@ static int try_register(struct conn *c, struct ring *r, unsigned int qid)
 	ent_setup(e, c, r, qid, payload_size(c));
 	ent_register(e);
 	return ring_submit_one(r, e);
-}
-
-/* One stat by a client: which way did its request come? */
-static void show_path(struct conn *c, struct client *cl, const char *when)
-{
-	unsigned int ring = c->ring_requests, dev = c->dev_ordinary;
-
-	client_do(cl, do_stat, c->mnt, fresh_name(), 0, 0);
-	client_serve(cl, c, "stat");
-	ring = c->ring_requests - ring;
-	dev = c->dev_ordinary - dev;
-	say("%s: stat: %s, over %s", when, err_name(cl->err),
-	    ring && !dev ? "the ring" : dev && !ring ? "/dev/fuse" : "both or none");
 }
 
 static void start_mounted(struct conn *c, struct ring *r, const struct init_opts *o)

@@ -201,28 +201,6 @@ static unsigned int most_slices(struct conn *c)
 	return n;
 }
 
-/* A name nobody has looked up yet */
-static const char *fresh_name(void)
-{
-	static char name[16];
-	static unsigned int n;
-
-	snprintf(name, sizeof(name), "f%u", 100 + n++);
-	return name;
-}
-
-static void show_path(struct conn *c, struct client *cl, const char *when)
-{
-	unsigned int ring = c->ring_requests, dev = c->dev_ordinary;
-
-	client_do(cl, do_stat, c->mnt, fresh_name(), 0, 0);
-	client_serve(cl, c, "stat");
-	ring = c->ring_requests - ring;
-	dev = c->dev_ordinary - dev;
-	say("%s: stat: %s, over %s", when, err_name(cl->err),
-	    ring && !dev ? "the ring" : dev && !ring ? "/dev/fuse" : "both or none");
-}
-
 /* Callers that have a file open: what they do next is one request. */
 static void open_files(struct client *cl, unsigned int n, struct conn *c)
 {
