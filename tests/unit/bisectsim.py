@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -14,10 +16,11 @@ from harness.bisect.judgement import FailsThisWay
 from harness.bisect.report import Answer
 from harness.bisect.search import Search, find
 from harness.bisect.signature import Signature
-from harness.bisect.state import Observation
+from harness.bisect.state import Observation, digest
 from harness.bisect.state import Outcome as Ended
 from harness.bisect.subjects import Range, Subject
 from harness.kernel import KernelRequest
+from harness.series import Patch, PatchSeries
 from harness.source import SourceRequest
 
 THIS = Signature('a/001[dev]', 'fail', ('-right', '+wrong'))
@@ -137,3 +140,13 @@ def bisect(world: World, chance: random.Random, confidence: float = 0.95) -> Out
     search = Search(asked, _Runs(world, chance), Memory(), confidence)  # type: ignore[arg-type]
     answer = find(search, FailsThisWay())
     return Outcome(answer, tuple(int(one.kernel) for one in search.seen))
+
+
+def patches(folder: Path, names: Iterable[str], text: str = '') -> PatchSeries:
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for name in names:
+        (folder / name).write_text(text + name)
+        made.append(Patch(name, folder / name, digest({name: text})))
+    (folder / 'series').write_text(''.join(f'{one.name}\n' for one in made))
+    return PatchSeries(folder, tuple(made))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Bisection but for its engine: signatures, how runs are judged, the search with made-up kernels, resuming."""
+"""Bisection but for its engine and what it looks through: signatures, how runs are judged, the search, resuming."""
 
 from __future__ import annotations
 
@@ -7,36 +7,32 @@ import json
 import random
 import re
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from bisectsim import Memory
+from bisectsim import REQUEST, Memory, patches
 from fakecampaign import FakeCampaign, event, failed, fake_campaigns
-from faketree import git, make_series, make_tree
 
-from harness import cli, config, series
-from harness.bisect import command, signature, subjects
+from harness.bisect import signature, subjects
 from harness.bisect.engine import Tally
 from harness.bisect.judgement import CostsMore, FailsThisWay, Word
 from harness.bisect.report import Answer, steps, write
 from harness.bisect.search import Search, find, find_healing
 from harness.bisect.signature import Signature
-from harness.bisect.state import Observation, Outcome, State, digest
+from harness.bisect.state import Observation, Outcome, State
 from harness.bisect.subjects import Range, Subject
 from harness.bisect.trial import CheckTrial, Item, judge
 from harness.boot import BootError
 from harness.campaign import CampaignOptions
-from harness.errors import ApplyError, BuildError, LabError, UsageError, VerdictError
+from harness.errors import ApplyError, BuildError, LabError, VerdictError
 from harness.guest import GuestLostError
-from harness.kernel import KernelRequest
 from harness.lab import Lab
 from harness.runfolder import RunFolder
-from harness.series import Patch, PatchSeries
-from harness.source import SourceRequest
+from harness.series import PatchSeries
 from harness.verdict import LAB, CheckResult, Verdict
 
 THIS = Signature('uring/007[uring]', 'fail', ('-right', '+wrong'))
@@ -174,20 +170,6 @@ class FakeTrial:
         self.subject = None
 
 
-def request() -> KernelRequest:
-    return KernelRequest(SourceRequest(), config.ConfigRequest((), ''))
-
-
-def patches(folder: Path, names: Iterable[str], text: str = '') -> PatchSeries:
-    folder.mkdir(parents=True, exist_ok=True)
-    made = []
-    for name in names:
-        (folder / name).write_text(text + name)
-        made.append(Patch(name, folder / name, digest({name: text})))
-    (folder / 'series').write_text(''.join(f'{one.name}\n' for one in made))
-    return PatchSeries(folder, tuple(made))
-
-
 @pytest.fixture
 def whole(tmp_path: Path) -> PatchSeries:
     return patches(tmp_path / 'patches', [f'{number:04d}-p.patch' for number in range(1, 13)])
@@ -212,7 +194,7 @@ def by_prefix(bad_from: int, outcomes: dict[int, Outcome] | None = None) -> Kern
 
 def test_finds_the_patch(tmp_path: Path, whole: PatchSeries) -> None:
     for guilty in (1, 5, 12):
-        looked = search(tmp_path / str(guilty), subjects.of_series(request(), whole), by_prefix(guilty))
+        looked = search(tmp_path / str(guilty), subjects.of_series(REQUEST, whole), by_prefix(guilty))
         answer = find(looked, FailsThisWay())
         assert answer.found, answer.trouble
         assert answer.suspects == (f'{guilty:04d}-p.patch',)
@@ -222,7 +204,7 @@ def test_finds_the_patch(tmp_path: Path, whole: PatchSeries) -> None:
 
 def test_prefixes_that_do_not_build_are_named_when_they_hide_the_answer(tmp_path: Path, whole: PatchSeries) -> None:
     outcomes = {5: Outcome.BUILD, 6: Outcome.FAIL}
-    looked = search(tmp_path, subjects.of_series(request(), whole), by_prefix(6, outcomes))
+    looked = search(tmp_path, subjects.of_series(REQUEST, whole), by_prefix(6, outcomes))
     answer = find(looked, FailsThisWay())
     assert not answer.found
     assert [name[:4] for name in answer.suspects] == ['0005', '0006', '0007']
@@ -233,16 +215,16 @@ def test_prefixes_that_do_not_build_are_named_when_they_hide_the_answer(tmp_path
 
 def test_prefixes_that_lack_what_the_check_needs(tmp_path: Path, whole: PatchSeries) -> None:
     lacking = dict.fromkeys(range(6), Outcome.NOTRUN)
-    looked = search(tmp_path / 'late', subjects.of_series(request(), whole), by_prefix(9, lacking))
+    looked = search(tmp_path / 'late', subjects.of_series(REQUEST, whole), by_prefix(9, lacking))
     assert find(looked, FailsThisWay()).suspects == ('0009-p.patch',)
-    looked = search(tmp_path / 'early', subjects.of_series(request(), whole), by_prefix(3, lacking))
+    looked = search(tmp_path / 'early', subjects.of_series(REQUEST, whole), by_prefix(3, lacking))
     answer = find(looked, FailsThisWay())
     assert not answer.found
     assert answer.trouble == 'as far back as it can be tested it fails: one of the first 6 patches, or older'
 
 
 def test_a_bad_end_that_passes_blames_nobody(tmp_path: Path, whole: PatchSeries) -> None:
-    looked = search(tmp_path, subjects.of_series(request(), whole), by_prefix(99))
+    looked = search(tmp_path, subjects.of_series(REQUEST, whole), by_prefix(99))
     answer = find(looked, FailsThisWay())
     assert not answer.found
     assert answer.trouble == 'the bad end passes: 14 of 14 runs'
@@ -257,7 +239,7 @@ def test_how_often_a_flaky_bad_end_fails_is_found_out_first(tmp_path: Path, whol
             return seen(subject.key, Outcome.FAIL, THIS)
         return seen(subject.key, Outcome.PASS)
 
-    looked = search(tmp_path, subjects.of_series(request(), whole), kernel)
+    looked = search(tmp_path, subjects.of_series(REQUEST, whole), kernel)
     answer = find(looked, FailsThisWay())
     assert answer.suspects == ('0008-p.patch',)
     first = [one for one in looked.seen[:9] if one.kernel == looked.range.subjects[-1].key]
@@ -294,7 +276,7 @@ class Sections(CheckTrial):
 def test_of_two_sections_that_fail_the_one_that_needs_less_is_kept(
     tmp_path: Path, whole: PatchSeries, rates: dict[str, float]
 ) -> None:
-    looked = Search(subjects.of_series(request(), whole), Sections(rates), State(tmp_path / 'state', {}), 0.95)
+    looked = Search(subjects.of_series(REQUEST, whole), Sections(rates), State(tmp_path / 'state', {}), 0.95)
     answer = find(looked, FailsThisWay())
     assert answer.suspects == ('0003-p.patch',)
     assert answer.criterion.text == 'data/001[dev] fail: fail | -a'
@@ -305,14 +287,14 @@ def test_of_two_sections_that_fail_the_one_that_needs_less_is_kept(
 
 def test_a_section_that_alone_fails_is_kept(tmp_path: Path, whole: PatchSeries) -> None:
     trial_ = Sections({'dev': 0.05, 'uring': 1.0})
-    find(Search(subjects.of_series(request(), whole), trial_, State(tmp_path / 'state', {}), 0.95), FailsThisWay())
+    find(Search(subjects.of_series(REQUEST, whole), trial_, State(tmp_path / 'state', {}), 0.95), FailsThisWay())
     assert [item.section for item in trial_.items] == ['uring']
 
 
 def test_each_end_of_a_git_range_is_tried_first(tmp_path: Path) -> None:
     def both(outcome: Outcome) -> tuple[bool, str]:
-        kernels = tuple(Subject(f'k{number}', f'k{number}', request()) for number in range(5))
-        line = subjects.of_series(request(), patches(tmp_path / 'p', 'abcd'))
+        kernels = tuple(Subject(f'k{number}', f'k{number}', REQUEST) for number in range(5))
+        line = subjects.of_series(REQUEST, patches(tmp_path / 'p', 'abcd'))
         asked = replace(line, subjects=kernels, series=False)
 
         def kernel(subject: Subject) -> Observation:
@@ -330,7 +312,7 @@ def test_each_end_of_a_git_range_is_tried_first(tmp_path: Path) -> None:
 
 def test_another_failure_in_between_is_no_proof(tmp_path: Path, whole: PatchSeries) -> None:
     others = dict.fromkeys((6, 7), Outcome.FAIL)  # with another signature
-    looked = search(tmp_path, subjects.of_series(request(), whole), by_prefix(10, others))
+    looked = search(tmp_path, subjects.of_series(REQUEST, whole), by_prefix(10, others))
     answer = find(looked, FailsThisWay())
     assert answer.suspects == ('0010-p.patch',)
 
@@ -348,7 +330,7 @@ def test_an_interrupted_bisection_goes_on(tmp_path: Path, whole: PatchSeries) ->
             raise Stopped
         return by_prefix(7)(subject)
 
-    asked = subjects.of_series(request(), whole)
+    asked = subjects.of_series(REQUEST, whole)
     with pytest.raises(Stopped):
         find(search(tmp_path, asked, stops), FailsThisWay())
     with (tmp_path / 'state.jsonl').open('a') as file:
@@ -369,7 +351,7 @@ def test_an_interrupted_bisection_goes_on(tmp_path: Path, whole: PatchSeries) ->
 
 
 def test_what_did_not_boot_is_tried_again_when_it_goes_on(tmp_path: Path, whole: PatchSeries) -> None:
-    asked = subjects.of_series(request(), whole)
+    asked = subjects.of_series(REQUEST, whole)
     trouble = {6: Outcome.BOOT, 7: Outcome.NOTRUN}
     answer = find(search(tmp_path, asked, by_prefix(7, trouble)), FailsThisWay())
     assert not answer.found
@@ -379,7 +361,7 @@ def test_what_did_not_boot_is_tried_again_when_it_goes_on(tmp_path: Path, whole:
 
 
 def test_a_bad_end_that_does_not_boot_is_not_forgotten(tmp_path: Path, whole: PatchSeries) -> None:
-    asked = subjects.of_series(request(), whole)
+    asked = subjects.of_series(REQUEST, whole)
     silent = dict.fromkeys(range(7, 13), Outcome.BOOT)
     assert find(search(tmp_path, asked, by_prefix(99, silent)), FailsThisWay()).suspects == ('0007-p.patch',)
     again = search(tmp_path, asked, by_prefix(99, silent))
@@ -398,12 +380,12 @@ def test_the_patch_that_costs_more_than_its_counterpart(tmp_path: Path, whole: P
         value = (100.0 - number) * (1.02 if planted else 1.0)  # each patch makes it cheaper
         return seen(subject.key, Outcome.COST, values=(value, value * 1.0002))
 
-    looked = search(tmp_path, subjects.of_series(request(), whole, good), kernel)
+    looked = search(tmp_path, subjects.of_series(REQUEST, whole, good), kernel)
     answer = find(looked, CostsMore(0.01, {}, (), 'cost/x'))
     assert answer.suspects == ('0008-p.patch',)
     assert answer.found, answer.trouble
     # Without the counterpart what the series itself does to the cost hides it.
-    alone = search(tmp_path / 'alone', subjects.of_series(request(), whole), kernel)
+    alone = search(tmp_path / 'alone', subjects.of_series(REQUEST, whole), kernel)
     answer = find(alone, CostsMore(0.01, {}, (), 'cost/x'))
     assert not answer.found
     assert answer.trouble.startswith('the bad end is not dearer by 1 %')
@@ -414,7 +396,7 @@ def test_a_cost_that_grows_in_small_steps_is_nobodys_fault(tmp_path: Path, whole
         value = 100.0 + 0.3 * (subject.request.prefix or 0)
         return seen(subject.key, Outcome.COST, values=(value,))
 
-    answer = find(search(tmp_path, subjects.of_series(request(), whole), kernel), CostsMore(0.01, {}, (), 'cost/x'))
+    answer = find(search(tmp_path, subjects.of_series(REQUEST, whole), kernel), CostsMore(0.01, {}, (), 'cost/x'))
     assert not answer.found
     assert answer.trouble.startswith('no single one: it crosses the limit with 0004-p.patch')
 
@@ -430,7 +412,7 @@ def test_dropping_one_patch_at_a_time(tmp_path: Path, whole: PatchSeries) -> Non
 
         return kernel
 
-    asked = subjects.of_series(request(), whole)
+    asked = subjects.of_series(REQUEST, whole)
     looked = search(tmp_path / '1', asked, healing({'0007-p.patch'}))
     one = find_healing(looked, FailsThisWay(), tmp_path / 'one')
     assert one.found
@@ -447,7 +429,7 @@ def test_dropping_one_patch_at_a_time(tmp_path: Path, whole: PatchSeries) -> Non
 
 def test_of_many_patches_none_of_which_heals_none_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     many = patches(tmp_path / 'patches', [f'{number:04d}-p.patch' for number in range(1, 25)])
-    asked = subjects.of_series(request(), many)
+    asked = subjects.of_series(REQUEST, many)
     dropped = subjects.without_each(asked.subjects[-1].request, many, tmp_path / 'without')
     monkeypatch.setattr('harness.bisect.search.without_each', lambda *_: dropped)
 
@@ -480,7 +462,7 @@ def test_of_many_patches_none_of_which_heals_none_is_named(tmp_path: Path, monke
 def test_the_report_has_each_step(tmp_path: Path, whole: PatchSeries) -> None:
     from rich.console import Console
 
-    looked = search(tmp_path, subjects.of_series(request(), whole), by_prefix(5))
+    looked = search(tmp_path, subjects.of_series(REQUEST, whole), by_prefix(5))
     answer = find(looked, FailsThisWay())
     write(RunFolder(tmp_path), looked, answer, 12.0, Console(file=(tmp_path / 'out').open('w'), width=200))
     text = (tmp_path / 'bisect.txt').read_text()
@@ -501,7 +483,7 @@ def checked(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
     def make(*happens: object) -> CheckTrial:
         fake_campaigns(monkeypatch, {'': happens})
         item = Item(SimpleNamespace(name='uring/007'), 'uring')  # type: ignore[arg-type]
-        return CheckTrial(lab, CampaignOptions(request()), RunFolder(Path(tempfile.mkdtemp(dir=tmp_path))), (item,))
+        return CheckTrial(lab, CampaignOptions(REQUEST), RunFolder(Path(tempfile.mkdtemp(dir=tmp_path))), (item,))
 
     return make
 
@@ -516,7 +498,7 @@ def checked(lab: Lab, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callab
 )
 def test_how_far_a_kernel_gets(checked: Callable[..., CheckTrial], trouble: Exception, outcome: Outcome) -> None:
     tried = checked(trouble)
-    made = tried.run(Subject('k', 'k', request()))
+    made = tried.run(Subject('k', 'k', REQUEST))
     assert made.outcome is outcome
     assert str(trouble) in made.detail
     assert tried.up() is None
@@ -524,16 +506,16 @@ def test_how_far_a_kernel_gets(checked: Callable[..., CheckTrial], trouble: Exce
 
 def test_a_boot_is_tried_three_times_with_more_time(checked: Callable[..., CheckTrial]) -> None:
     tried = checked(BootError('hangs'), GuestLostError('gone'), failed(Verdict.PASS, ''))
-    assert tried.run(Subject('k', 'k', request())).outcome is Outcome.PASS
+    assert tried.run(Subject('k', 'k', REQUEST)).outcome is Outcome.PASS
     assert FakeCampaign.factors == [2.0, 6.0, 18.0]
     tried = checked(*[BootError('hangs')] * 3)
-    assert tried.run(Subject('k', 'k', request())).outcome is Outcome.BOOT
+    assert tried.run(Subject('k', 'k', REQUEST)).outcome is Outcome.BOOT
 
 
 def test_after_a_splat_the_next_run_has_a_fresh_guest(checked: Callable[..., CheckTrial]) -> None:
     warned = failed(Verdict.CRASH, 'WARN', events=(event(),))
     tried = checked(failed(diff='-a'), warned, event(), failed(Verdict.PASS, ''))
-    subject = Subject('k', 'k', request())
+    subject = Subject('k', 'k', REQUEST)
     outcomes, ups = [], []
     for _ in range(4):
         outcomes.append(tried.run(subject).outcome)
@@ -543,7 +525,7 @@ def test_after_a_splat_the_next_run_has_a_fresh_guest(checked: Callable[..., Che
 
 
 def test_what_is_known_to_fail_or_left_out_is_looked_into(checked: Callable[..., CheckTrial]) -> None:
-    made = checked(failed(diff='-a\n+b')).run(Subject('k', 'k', request()))
+    made = checked(failed(diff='-a\n+b')).run(Subject('k', 'k', REQUEST))
     assert made.outcome is Outcome.FAIL
 
 
@@ -551,104 +533,18 @@ def test_guests_that_are_killed_say_nothing_of_the_kernel(checked: Callable[...,
     gone = failed(Verdict.CRASH, f'{LAB}its guest was killed 3 times: SIGKILL', killed='QEMU was killed: SIGKILL')
     tried = checked(gone)
     with pytest.raises(LabError, match=r'uring/007\[uring\]: lab trouble: its guest was killed'):
-        tried.run(Subject('k', 'k', request()))
+        tried.run(Subject('k', 'k', REQUEST))
     assert tried.up() is None
 
 
 def test_one_guest_at_a_time_and_none_is_left(checked: Callable[..., CheckTrial]) -> None:
     tried = checked(failed(Verdict.PASS, ''), failed(Verdict.PASS, ''), KeyboardInterrupt())
-    tried.run(Subject('a', 'a', request()))
-    tried.run(Subject('b', 'b', request()))
+    tried.run(Subject('a', 'a', REQUEST))
+    tried.run(Subject('b', 'b', REQUEST))
     assert FakeCampaign.stopped == 1
     with pytest.raises(KeyboardInterrupt):
-        tried.run(Subject('b', 'b', request()))
+        tried.run(Subject('b', 'b', REQUEST))
     assert FakeCampaign.stopped == 2
     with pytest.raises(LabError):
-        checked(LabError('no QEMU')).run(Subject('a', 'a', request()))
+        checked(LabError('no QEMU')).run(Subject('a', 'a', REQUEST))
     assert FakeCampaign.stopped == 1
-
-
-# --- subjects ------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def repository(tmp_path: Path) -> Path:
-    """first - a - merge - last, with b beside a."""
-    folder = make_tree(tmp_path / 'linux')
-    git(folder, 'init', '-q', '-b', 'main')
-    git(folder, 'add', '--all')
-    git(folder, 'commit', '-q', '-m', 'first')
-    git(folder, 'branch', 'side')
-    git(folder, 'commit', '-q', '--allow-empty', '-m', 'a')
-    git(folder, 'checkout', '-q', 'side')
-    git(folder, 'commit', '-q', '--allow-empty', '-m', 'b')
-    git(folder, 'checkout', '-q', 'main')
-    git(folder, 'merge', '-q', '--no-edit', 'side')
-    git(folder, 'commit', '-q', '--allow-empty', '-m', 'last')
-    return folder
-
-
-def test_commits_and_what_they_contain(lab: Lab, repository: Path) -> None:
-    asked = replace(request(), source=SourceRequest(kdir=repository))
-    found = subjects.of_commits(lab, asked, 'main~2^', 'main')
-    titles = [name.split(' ', 1)[1] for name in found.suspects]
-    assert sorted(titles) == ["Merge branch 'side'", 'a', 'b', 'last']
-    contained = {
-        subject.name.split(' ', 1)[1]: {title for title, there in zip(titles, row, strict=True) if there}
-        for subject, row in zip(found.subjects, found.problem.rows(slice(None))[:, :-1], strict=True)
-    }
-    assert contained['(GOOD)'] == set()
-    assert contained['a'] == {'a'}
-    assert contained['b'] == {'b'}
-    assert contained['last'] == set(titles)
-    assert found.subjects[-1].request.source.source == f'{repository}#{git(repository, "rev-parse", "main").strip()}'
-
-
-def test_ends_that_make_no_sense_are_refused(lab: Lab, repository: Path) -> None:
-    asked = replace(request(), source=SourceRequest(kdir=repository))
-    with pytest.raises(UsageError, match='not an ancestor') as caught:
-        subjects.of_commits(lab, asked, 'main', 'main~1')
-    assert 'wrong way round' in caught.value.hint
-    with pytest.raises(UsageError, match='not an ancestor') as caught:
-        subjects.of_commits(lab, asked, 'side', 'main~2')
-    assert 'common ancestor' in caught.value.hint
-    with pytest.raises(UsageError, match='no commit'):
-        subjects.of_commits(lab, asked, 'nowhere', 'main')
-    with pytest.raises(UsageError, match='same commit'):
-        subjects.of_commits(lab, asked, 'main', 'main~0')
-
-
-def test_a_series_without_one_patch(tmp_path: Path) -> None:
-    chosen = series.load(make_series(tmp_path / 'patches', 'one', 'two', 'three'))
-    # The bad end is a prefix; what is left of it is shorter.
-    whole = subjects.of_series(request(), chosen).subjects[-1].request
-    found = subjects.without_each(whole, chosen, tmp_path / 'without')
-    assert [len(series.load(Path(str(subject.request.series))).patches) for subject in found] == [2, 2, 2]
-    assert {subject.request.prefix for subject in found} == {None}
-    assert found[0].name == f'without {chosen.names[2]}'
-    assert series.load(Path(str(found[0].request.series))).names == chosen.names[:2]
-
-
-# --- command line --------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ('words', 'said'),
-    [
-        (['bisect-series'], 'what is broken?'),
-        (['bisect-series', '--check', 'uring/007', '--row', 'cost/meta'], 'what is broken?'),
-        (['bisect-series', '--check', 'uring/007', '--worse', '1%'], 'for a cost'),
-        (['bisect-series', '--row', 'cost/meta', '--reverse'], 'for checks'),
-        (['bisect-series', '--row', 'throughput/meta-4'], 'one row of cost/'),
-        (['bisect-series', '--check', 'uring/999'], 'no check fits'),
-        (['bisect', '--good', 'a', '--bad', 'b', '--check', 'uring/007'], 'which git tree?'),
-    ],
-)
-def test_questions_without_sense_are_refused(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(words) == 2
-    assert said in capsys.readouterr().err
-
-
-def test_percentages() -> None:
-    assert command._share('1%') == command._share('1') == pytest.approx(0.01)
-    assert command._share_or_percent('99%') == command._share_or_percent('0.99') == pytest.approx(0.99)
