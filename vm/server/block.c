@@ -401,9 +401,9 @@ static int block_start(const struct options *o)
 	return image->open(o->source, &length);
 }
 
-static void block_stop(void)
+static int block_stop(void)
 {
-	image->close();
+	return image->close();
 }
 
 int main(int argc, char **argv)

@@ -29,7 +29,8 @@ extern struct block_options block_options;
 struct image {
 	/* 0 or exit status; the length in *LENGTH. */
 	int (*open)(const char *name, uint64_t *length);
-	void (*close)(void);
+	/* 0 or exit status */
+	int (*close)(void);
 	void (*thread_start)(struct loop *l);
 	void (*thread_stop)(struct loop *l);
 	void (*abandon)(void);

@@ -60,6 +60,8 @@ _Static_assert(sizeof(struct work) <= sizeof(((struct request *)0)->scratch), "s
 static struct connection *connections;
 static unsigned int connection_count, connection_next;
 static bool can_flush, can_fua, can_zero, has_extents;
+/* A connection broke: the others may live, but what a file answers must not hang on the caller's CPU. */
+static bool given_up;
 
 static __thread struct connection *mine;
 
@@ -85,7 +87,8 @@ static void look_after(struct connection *c)
 		return;
 	if (nbd_aio_is_dead(c->nbd) || nbd_aio_is_closed(c->nbd)) {
 		c->broken = true;
-		say("the NBD server is gone: all requests fail with EIO from now on");
+		if (!__atomic_exchange_n(&given_up, true, __ATOMIC_ACQ_REL))
+			say("the NBD server is gone: all requests fail with EIO from now on");
 		return;
 	}
 	direction = nbd_aio_get_direction(c->nbd);
@@ -215,29 +218,36 @@ static void nbd_thread_stop(struct loop *l)
 	}
 }
 
-static bool flushed;
+static enum { NOT_TRIED, TRIED, FAILED, FLUSHED } last_flush;
 
 static int on_flushed(void *user_data, int *error)
 {
 	(void)user_data;
-	flushed = true;
+	last_flush = *error ? FAILED : FLUSHED;
 	if (*error)
 		say("the image, at the end: %s", strerror(*error));
 	return 1;
 }
 
-/* An orderly end leaves nothing behind in a cache; but nobody waits for a server that stalls. */
+static bool wants_flush(void)
+{
+	return block_options.writable && can_flush;
+}
+
+/*
+ * An orderly end leaves nothing behind in a cache; but nobody waits for a server that stalls.
+ * What one connection flushes, all have written.
+ */
 static void flush_last(struct connection *c)
 {
 	nbd_completion_callback callback = { .callback = on_flushed };
 
-	if (!block_options.writable || !can_flush || c->broken ||
+	if (!wants_flush() || last_flush != NOT_TRIED || c->broken ||
 	    nbd_aio_flush(c->nbd, callback, 0) < 0)
 		return;
-	while (!flushed && nbd_poll(c->nbd, PATIENCE) > 0)
+	last_flush = TRIED;
+	while (last_flush == TRIED && nbd_poll(c->nbd, PATIENCE) > 0)
 		;
-	if (!flushed)
-		say("the NBD server does not flush: what was not synced may be lost");
 }
 
 static void nbd_abandon(void)
@@ -247,9 +257,7 @@ static void nbd_abandon(void)
 		struct nbd_handle *nbd;
 
 		pthread_mutex_lock(&c->lock);
-		/* what one flushes, all have written */
-		if (i == 0)
-			flush_last(c);
+		flush_last(c);
 		nbd = c->nbd;
 		c->nbd = NULL;
 		/* what is under way is told so, but nobody waits for it any more */
@@ -257,6 +265,8 @@ static void nbd_abandon(void)
 		c->finished = NULL;
 		pthread_mutex_unlock(&c->lock);
 	}
+	if (wants_flush() && (last_flush == NOT_TRIED || last_flush == TRIED))
+		say("the NBD server does not flush: what was not synced may be lost");
 }
 
 /* ------------------------------------------------------------------- requests */
@@ -329,7 +339,7 @@ static int begin(struct request *rq)
 	pthread_mutex_lock(&c->lock);
 	if (!c->loop)
 		adopt(c, rq->loop);
-	if (!c->nbd || c->broken) {
+	if (!c->nbd || c->broken || __atomic_load_n(&given_up, __ATOMIC_ACQUIRE)) {
 		result = -EIO;
 	} else if (issue(rq, c->nbd) < 0) {
 		result = -nbd_get_errno();
@@ -426,10 +436,8 @@ static int nbd_image_sync(struct request *rq, bool data_only)
 
 static int nbd_image_allocate(struct request *rq, int mode, uint64_t offset, uint64_t length)
 {
-	/* the server alone knows whether there is room, and does not say */
-	if (!(mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)))
-		return 0;
-	if (!can_zero)
+	/* there is no command that makes room and leaves what is there */
+	if (!can_zero || !(mode & (FALLOC_FL_PUNCH_HOLE | FALLOC_FL_ZERO_RANGE)))
 		return -EOPNOTSUPP;
 	prepare(rq, offset, length)->flags =
 		mode & FALLOC_FL_PUNCH_HOLE ? 0 : LIBNBD_CMD_FLAG_NO_HOLE;
@@ -476,7 +484,12 @@ static int open_one(struct connection *c, const char *uri, bool first)
 	c->writable.done = on_writable;
 	c->poked.done = on_poked;
 	c->nbd = nbd_create();
-	if (!c->nbd || nbd_add_meta_context(c->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0)
+	/*
+	 * Servers may name a least size of requests; files have none, and those servers that we
+	 * know round for us. What refuses says EINVAL itself.
+	 */
+	if (!c->nbd || nbd_add_meta_context(c->nbd, LIBNBD_CONTEXT_BASE_ALLOCATION) < 0 ||
+	    nbd_set_strict_mode(c->nbd, nbd_get_strict_mode(c->nbd) & ~LIBNBD_STRICT_ALIGN) < 0)
 		return nbd_problem(uri);
 	rc = connect_within(c->nbd, uri, first ? FIRST_PATIENCE : PATIENCE);
 	if (first && rc < 0)
@@ -537,9 +550,10 @@ static int nbd_image_open(const char *uri, uint64_t *length)
 	return 0;
 }
 
-static void nbd_image_close(void)
+static int nbd_image_close(void)
 {
 	free(connections);
+	return wants_flush() && last_flush != FLUSHED ? 1 : 0;
 }
 
 const struct image nbd_image = {

@@ -348,13 +348,16 @@ static int raw_open(const char *name, uint64_t *length)
 }
 
 /* An orderly end leaves nothing behind in a cache. */
-static void raw_close(void)
+static int raw_close(void)
 {
+	int status = 0;
+
 	if (block_options.writable && fdatasync(plain) < 0)
-		complain("the image, at the end");
+		status = complain("the image, at the end");
 	close(plain);
 	if (direct >= 0)
 		close(direct);
+	return status;
 }
 
 const struct image raw_image = {

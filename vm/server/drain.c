@@ -16,7 +16,7 @@ void drain(bool on)
 {
 	__atomic_store_n(&wanted, on, __ATOMIC_RELEASE);
 	loop_wake_all();
-	stats->state = on ? STATE_DRAINING : STATE_RUNNING;
+	stats_enter(on ? STATE_DRAINING : STATE_RUNNING);
 }
 
 static void look(struct loop *l, void *arg)

@@ -119,10 +119,11 @@ static int start(const struct options *o)
 	return 0;
 }
 
-static void stop(void)
+static int stop(void)
 {
 	count_update();
 	free(files);
+	return 0;
 }
 
 int main(int argc, char **argv)

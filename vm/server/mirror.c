@@ -118,10 +118,11 @@ static int mirror_start(const struct options *opt)
 	return mirror_dir_start(raise_limits());
 }
 
-static void mirror_stop(void)
+static int mirror_stop(void)
 {
 	mirror_dir_stop();
 	node_close_all();
+	return 0;
 }
 
 struct fd_name fd_name(int fd)

@@ -37,7 +37,8 @@ static const char help[] =
 "                          test aid: answer (each EVERY'th) OPCODE with ERRNO\n"
 "  --zero-commit=N         test aid: take the N'th request on the ring to have no commit id\n"
 "  --refuse-register       test aid: offer the ring's entries so that the kernel refuses them\n"
-"  --undone=N              test aid: each N'th command of the ring ends undone, with EAGAIN or EINTR\n"
+"  --undone=N[:ERRNO]      test aid: each N'th command of the ring ends undone, with EAGAIN and\n"
+"                          EINTR in turn, or with that\n"
 "The mount point /dev/fd/N stands for a connection that is mounted already.\n";
 
 static void __attribute__((noreturn)) try_help(void)
@@ -136,6 +137,16 @@ static void fault(struct options *o, char *text)
 	if (o->fault_error[opcode] > 4095)
 		options_wrong("no such error", error);
 	o->fault_every[opcode] = every ? options_number("fault", every, 1) : 1;
+	o->test_aids = true;
+}
+
+static void undone(struct options *o, char *text)
+{
+	char *error = next_part(text);
+
+	/* not each of them, or none is ever done */
+	o->undone = options_number("undone", text, 2);
+	o->undone_error = error ? error_of(error) : 0;
 	o->test_aids = true;
 }
 
@@ -292,11 +303,7 @@ void options_parse(struct options *o, const struct program *program, int argc, c
 			o->test_aids = true;
 			break;
 		case REFUSE_REGISTER: o->refuse_register = o->test_aids = true; break;
-		case UNDONE:
-			/* not each of them, or none is ever done */
-			o->undone = options_number("undone", optarg, 2);
-			o->test_aids = true;
-			break;
+		case UNDONE: undone(o, optarg); break;
 		case HELP:
 			printf("usage: %s [options] %s\n%s%s", program_invocation_short_name,
 			       program->usage, program->help, help);

@@ -49,7 +49,8 @@ struct options {
 	int fault_error[PROTO_OPCODES];
 	unsigned int fault_every[PROTO_OPCODES];
 	unsigned int zero_commit;	/* this request on the ring lacks its commit id */
-	unsigned int undone;		/* each such command of the ring is to be sent again */
+	unsigned int undone;		/* each such command of the ring ends undone */
+	int undone_error;		/* with this; 0: with those after which it is sent again */
 	bool refuse_register;
 };
 

@@ -19,6 +19,7 @@
 #include "transport.h"
 
 enum { STATUS_NO_RING = 3 };
+#define PATIENCE 10	/* s, at the end: for requests that are under way below */
 
 static int ready_pipe[2] = { -1, -1 };	/* the server tells its parent its status */
 
@@ -138,6 +139,23 @@ static void block_signals(void)
 	signal(SIGXFSZ, SIG_IGN);
 }
 
+/*
+ * What is below does not answer. Threads that wait there may outlive the process, and their
+ * descriptors the connection, so that its callers have to be told by force.
+ */
+static void end_without(int signal)
+{
+	static const char text[] = "the end: what is below does not answer; "
+				   "what was not synced may be lost\n";
+
+	(void)signal;
+	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
+		stats->exit_status = 1;
+	stats->exit_status = 1;
+	session_detach(true);
+	_exit(1);
+}
+
 static int serve(const struct program *program, struct options *opt)
 {
 	int pidfile = -1;
@@ -172,24 +190,34 @@ static int serve(const struct program *program, struct options *opt)
 
 	status = session_wait();
 	stats->exit_status = status;
-	/*
-	 * A busy mount that was detached has not ended. Threads with a loop can be told to, and
-	 * with their descriptors it does. Others still read, and only the end of the process
-	 * ends it, as it does one that can not be served any longer.
-	 */
-	if (!status && session.backend->asynchronous)
-		session_end();
-	if (status || !session_has_ended())
+	if (status)
 		return status;
+	/*
+	 * A busy mount has not ended. Threads with a loop can be told to, and with their
+	 * descriptors it does. Others still read, and only the end of the process ends it, as it
+	 * does one that can not be served any longer.
+	 */
+	if (session.backend->asynchronous)
+		session_end();
+	if (!session_has_ended()) {
+		session_detach(false);
+		return status;
+	}
+	signal(SIGALRM, end_without);
+	alarm(PATIENCE);
 	later_stop();
 	if (session.backend->abandon)
 		session.backend->abandon();
 	ring_join();
 	dev_join();
+	alarm(0);
 	ring_free();
 	dev_free();
 	close(session.fd);
-	program->stop();
+	/* only now: until here it could be ended by force */
+	session_detach(false);
+	status = program->stop();
+	stats->exit_status = status;
 	free((char *)opt->mountpoint);
 	stats_close();
 	return status;

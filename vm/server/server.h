@@ -25,7 +25,8 @@ struct program {
 	const struct backend *backend;
 	/* Before any thread is started. 0 or exit status. */
 	int (*start)(const struct options *o);
-	void (*stop)(void);
+	/* After all threads have ended. 0 or exit status. */
+	int (*stop)(void);
 };
 
 int server_main(const struct program *program, int argc, char **argv);

@@ -11,6 +11,7 @@
 #include <sys/mount.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "drain.h"
@@ -33,6 +34,7 @@ static int end_event = -1;
 static int signals = -1;
 static bool failed;
 static bool stopped;		/* by a signal */
+static bool busy;		/* then, and so it is still mounted */
 
 static int mount_it(void)
 {
@@ -245,12 +247,30 @@ int session_reply_init(void)
 
 void session_unmount(void)
 {
-	const char *at = session.opt->mountpoint;
+	if (session.opt->fd < 0)
+		umount2(session.opt->mountpoint, MNT_DETACH | UMOUNT_NOFOLLOW);
+}
+
+void session_detach(bool force)
+{
+	if (busy)
+		umount2(session.opt->mountpoint,
+			MNT_DETACH | UMOUNT_NOFOLLOW | (force ? MNT_FORCE : 0));
+}
+
+/* Users of a busy mount have a moment to let go of it. */
+static void unmount_patiently(void)
+{
+	const struct timespec pause = { .tv_nsec = 10000000 };
 
 	if (session.opt->fd >= 0)
 		return;
-	if (umount2(at, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY)
-		umount2(at, MNT_DETACH | UMOUNT_NOFOLLOW);
+	for (int tries = 0; tries < 100; tries++) {
+		busy = umount2(session.opt->mountpoint, UMOUNT_NOFOLLOW) < 0 && errno == EBUSY;
+		if (!busy)
+			return;
+		nanosleep(&pause, NULL);
+	}
 }
 
 void session_end(void)
@@ -266,7 +286,7 @@ void session_end(void)
 void session_fail(const char *why, int error)
 {
 	say("%s: %s; giving up", why, strerror(error));
-	stats->state = STATE_HALTED;
+	stats_enter(STATE_HALTED);
 	__atomic_store_n(&failed, true, __ATOMIC_RELEASE);
 	session_end();
 }
@@ -296,12 +316,10 @@ static void on_signal(void)
 		drain(false);
 		break;
 	default:
-		session_unmount();
-		/*
-		 * A busy mount lives on detached. Its users get ENOTCONN when this
-		 * process ends, which need not wait for them.
-		 */
-		wait_for_end(1000);
+		/* if it stays busy, its users get ENOTCONN when this process ends */
+		unmount_patiently();
+		if (!busy)
+			wait_for_end(1000);
 		stopped = true;
 	}
 }
@@ -318,7 +336,7 @@ int session_wait(void)
 		if (fds[1].revents)
 			on_signal();
 		if (stats->state == STATE_DRAINING && drain_is_done())
-			stats->state = STATE_DRAINED;
+			stats_enter(STATE_DRAINED);
 	}
 	return __atomic_load_n(&failed, __ATOMIC_ACQUIRE) ? 1 : 0;
 }

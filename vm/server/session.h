@@ -41,14 +41,17 @@ void session_signals(sigset_t *set);
 int session_mount(void);
 /* Send the INIT reply. 0 or exit status. */
 int session_reply_init(void);
+/* Take the mount away, busy or not. */
 void session_unmount(void);
 
 /* The connection is gone: tell the main thread. Any thread, any number of times. */
 void session_end(void);
 /* The connection can not be served any longer: say why, end it. */
 void session_fail(const char *why, int error);
-/* Wait for the end or for a signal. Exit status. */
+/* Wait for the end or for a signal. Exit status. A busy mount stays meanwhile. */
 int session_wait(void);
+/* Take away what stayed. FORCE: end its requests, too, so that no caller waits. */
+void session_detach(bool force);
 
 static inline bool session_has_ended(void)
 {

@@ -80,6 +80,16 @@ static uint64_t in_flight(const struct stats_slot *sum)
 	return requests > replies ? requests - replies : 0;
 }
 
+void stats_enter(enum serving_state state)
+{
+	uint64_t old = __atomic_load_n(&stats->state, __ATOMIC_RELAXED);
+
+	while (old != STATE_HALTED &&
+	       !__atomic_compare_exchange_n(&stats->state, &old, state, false,
+					    __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		;
+}
+
 uint64_t stats_in_flight(const struct stats_file *f)
 {
 	struct stats_slot sum = add_all(f);

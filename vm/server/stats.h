@@ -47,6 +47,9 @@ struct stats_file {
 
 extern struct stats_file *stats;
 
+/* Any thread. From HALTED there is no way back. */
+void stats_enter(enum serving_state state);
+
 /* Slots can be used by one thread at a time. FILE may be NULL. Exits on failure. */
 void stats_open(const char *file, unsigned int slots);
 void stats_close(void);

@@ -89,11 +89,12 @@ static int reply(struct dev_request *r, int result)
 		n = send_reply(r, result);
 	}
 	/* refused by the kernel, yet somebody waits for it */
-	if (n == -EINVAL && result >= 0)
+	if (n < 0 && n != -ENOENT && n != -ENODEV && n != -EBUSY && result >= 0)
 		n = send_reply(r, -EIO);
-	if (n == -ENODEV)
-		session_gone(ENODEV);
-	return n;	/* ENOENT: the request was aborted */
+	/* ENOENT: the request was aborted; EBUSY: the session has ended meanwhile */
+	if (n < 0 && n != -ENOENT && n != -EBUSY)
+		session_gone(-n);
+	return n;
 }
 
 static void *map(size_t size)

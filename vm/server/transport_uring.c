@@ -101,9 +101,13 @@ static bool stays_undone(struct entry *e)
 	unsigned int every = session.opt->undone;
 	unsigned int n = __atomic_add_fetch(&count, 1, __ATOMIC_RELAXED);
 
+	int error = session.opt->undone_error;
+
 	if (!every || n % every)
 		return false;
-	loop_post(&e->queue->thread->loop, &e->command, n / every % 2 ? -EAGAIN : -EINTR);
+	if (!error)
+		error = n / every % 2 ? EAGAIN : EINTR;
+	loop_post(&e->queue->thread->loop, &e->command, -error);
 	return true;
 }
 
@@ -418,8 +422,8 @@ static void handle_failure(struct entry *e, int error)
 	/* after the verdict a REGISTER held by the kernel can only end with the connection */
 	if (first && !t->registered)
 		refused(t, error);
-	else if (error != ENOTCONN && error != ECONNABORTED && error != ECANCELED && !must_stop())
-		session_fail("the ring", error);
+	else if (error != ENOTCONN && error != ECONNABORTED && !must_stop())
+		session_fail("the ring", error);	/* not the connection's end */
 	entry_is_gone(e, error);
 }
 
