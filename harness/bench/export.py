@@ -13,8 +13,8 @@ from harness.bench.rows import Side
 from harness.errors import LabError
 
 # Each serves {image} as the file {mnt} and stays in the foreground. All have the plain file below, with its
-# page cache, and ours the same options for both transports.
-_BLOCKFS = 'blockfs --foreground --writable --image={image} --stats={stats}'
+# page cache, and for buffered loads one above; ours has the same options for both transports.
+_BLOCKFS = 'blockfs --foreground --writable --image={image} --stats={stats} --cache={cache}'
 _COMMANDS = {
     Side.RING: f'{_BLOCKFS} --io-uring=on --require-ring {{mnt}}',
     Side.DEV: f'{_BLOCKFS} --io-uring=off {{mnt}}',
@@ -26,10 +26,15 @@ _MARK = re.compile(r'(<!-- bench:export -->\n).*?(<!-- /bench:export -->)', re.D
 PICTURE = Path('docs') / 'bench-export.png'
 
 
-def command(side: Side, work: str) -> list[str]:
+def command(side: Side, work: str, buffered: bool) -> list[str]:
     """Words of the server's command. `work` is run-bench's folder."""
-    places = {'image': f'{work}/src/image', 'mnt': f'{work}/mnt', 'stats': f'{work}/stats'}
-    return [word.format(**places) for word in _COMMANDS[side].split()]
+    values = {
+        'image': f'{work}/src/image',
+        'mnt': f'{work}/mnt',
+        'stats': f'{work}/stats',
+        'cache': 'auto' if buffered else 'none',
+    }
+    return [word.format(**values) for word in _COMMANDS[side].split()]
 
 
 def markdown(table: Mapping[str, Any]) -> str:

@@ -119,7 +119,7 @@ def words_of(row: Workload, side: Side, server: Server, place: Place, run_bench:
     if side.has_node:
         words += ['--node', str(krpc.PORT), *krpc.command(row, side, place.work)]
     elif row.against:
-        words += ['--on-file', *export.command(side, place.work)]
+        words += ['--on-file', *export.command(side, place.work, row.buffered)]
     else:
         words += server.command(row, side, place.work, place.in_guest)
     return [*words, '--', *load_words(row, place)]

@@ -36,12 +36,12 @@ def test_exported_rows_stand_beside_each_other() -> None:
 
 
 def test_exported_commands() -> None:
-    words = export.command(Side.RING, '/w')
+    words = export.command(Side.RING, '/w', False)
     assert words[0] == 'blockfs'
     assert '--image=/w/src/image' in words
     assert words[-1] == '/w/mnt'
-    assert 'filename=/w/src/image' in ' '.join(export.command(Side.QSD, '/w'))
-    assert export.command(Side.NBDFUSE, '/w')[:2] == ['nbdfuse', '/w/mnt']
+    assert 'filename=/w/src/image' in ' '.join(export.command(Side.QSD, '/w', False))
+    assert export.command(Side.NBDFUSE, '/w', False)[:2] == ['nbdfuse', '/w/mnt']
 
 
 def test_proof_of_a_peer() -> None:

@@ -162,8 +162,8 @@ static void agree(void)
 		break;
 	case CACHE_AUTO:
 		session.entry_valid = session.attr_valid = 1;
-		/* the kernel drops pages itself when the modification time changed */
-		session.open_flags = FOPEN_KEEP_CACHE;
+		/* pages are dropped when the modification time has changed, or else at open */
+		session.open_flags = flags & FUSE_AUTO_INVAL_DATA ? FOPEN_KEEP_CACHE : 0;
 		break;
 	case CACHE_ALWAYS:
 		session.entry_valid = session.attr_valid = LONG_TIME;
