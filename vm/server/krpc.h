@@ -124,6 +124,7 @@ struct message {
 	unsigned int refusals;
 	unsigned int tries;
 	bool copied;		/* into our memory, though others are placed */
+	bool aside;		/* was last told to go to the work's side */
 	int error;
 	unsigned int pieces;
 	struct piece *piece;

@@ -89,6 +89,8 @@ static void describe_memory(struct link *l, struct message *m)
 	bool registered = w->kind == NODE_WRITE || (krpc.mode == MODE_MR && !w->in_chunks);
 	uint32_t region = registered ? region_of(l, &w->memory) : 0;
 
+	/* the work may come to be no reply in sections before this message has ended */
+	m->aside = w->in_chunks;
 	for (unsigned int i = 0; i < m->pieces; i++)
 		m->buffer[i] = (struct pcs_krpc_buf_desc){
 			.type = region ? PCS_KRPC_BUF_TYPE_MR : PCS_KRPC_BUF_TYPE_UMEM,

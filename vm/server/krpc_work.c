@@ -369,6 +369,18 @@ static int put_chunks(const struct work *w, uint32_t end)
 	return j * sizeof(*chunk);
 }
 
+/* A plain reply is in one piece: fetch what was on its way when it was not to be one yet. */
+static void bring_together(const struct message *m)
+{
+	const struct work *w = m->work;
+
+	if (w->in_chunks || !m->aside)
+		return;
+	for (unsigned int i = 0; i < m->pieces; i++)
+		memcpy(w->data + m->piece[i].offset, w->side + m->piece[i].offset,
+		       m->piece[i].length);
+}
+
 static int read_result(struct work *w)
 {
 	uint32_t end = w->size;
@@ -379,6 +391,7 @@ static int read_result(struct work *w)
 
 		if (m->error)
 			return -m->error;
+		bring_together(m);
 		if (own < end)
 			end = own;
 	}
