@@ -226,6 +226,15 @@ void message_ended(struct message *m, int result, uint64_t status)
 		m->work->in_chunks = false;
 		message_launch(m);
 		break;
+	case E2BIG:
+		/* so many messages can not be placed in one request: the others are copied */
+		if (message_is_placed(m)) {
+			m->copied = true;
+			message_launch(m);
+		} else {
+			message_is_over(m, -EIO);
+		}
+		break;
 	case EAGAIN:
 	case EBUSY:
 	case ENOMEM:
