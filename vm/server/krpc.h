@@ -112,6 +112,7 @@ struct message {
 	struct link *link;
 	struct message *next;	/* of a list: waiting, under way, to be tried again */
 	struct message *next_unsent;
+	bool is_sent;		/* by krpc_plain.c: all of it, nothing refers to it any more */
 	uint64_t cookie;
 	uint64_t begun;		/* microseconds, as are all such */
 	uint64_t sent_at;
@@ -212,7 +213,7 @@ struct link {
 	/* krpc_plain.c */
 	struct awaited sent, received;
 	bool sending, receiving;
-	struct message *unsent, **unsent_last;
+	struct message *unsent, **unsent_last, *sending_one;
 	size_t tx_size;
 	struct message *receiving_one;
 	enum { RX_HEADER, RX_PAYLOAD, RX_REST } rx;	/* what comes */

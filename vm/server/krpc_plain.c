@@ -64,6 +64,7 @@ static void send_next(struct link *l)
 	if (!sqe)
 		return;
 	io_uring_prep_sendmsg(sqe, l->sock, &m->msg, MSG_WAITALL | MSG_NOSIGNAL);
+	l->sending_one = m;
 	l->sending = true;
 }
 
@@ -72,16 +73,19 @@ static void sent(struct awaited *a, int result)
 	struct link *l = AWAITED_IN(struct link, sent, a);
 
 	l->sending = false;
-	if (l->state == LINK_BROKEN)
+	if (l->state == LINK_BROKEN) {
 		plain_break(l);
-	else if (result < 0 || (size_t)result < l->tx_size)
+	} else if (result < 0 || (size_t)result < l->tx_size) {
 		link_break(l, result < 0 ? -result : ECONNRESET);
-	else
+	} else {
+		l->sending_one->is_sent = true;
 		send_next(l);
+	}
 }
 
 void plain_submit(struct link *l, struct message *m)
 {
+	m->is_sent = false;
 	m->next_unsent = NULL;
 	*l->unsent_last = m;
 	l->unsent_last = &m->next_unsent;
@@ -160,7 +164,8 @@ static int begin_answer(struct link *l)
 	if (a.wrong)
 		return EPROTO;
 	m = find(l, a.cookie);
-	if (!m)
+	/* cookies can be guessed; and what is still to be sent must not end */
+	if (!m || !m->is_sent)
 		return EBADMSG;
 	l->rx_status = a.status;
 	length = m->work->kind == NODE_READ ? m->length : 0;
