@@ -268,7 +268,7 @@ void plain_submit(struct link *l, struct message *m);
 /* End what is under way. */
 void plain_break(struct link *l);
 /* Look for an answer that does not come. */
-void plain_look(struct link *l, uint64_t now);
+void plain_look(struct link *l);
 
 /* ---------------------------------------------------------------------- nodes */
 

@@ -237,8 +237,9 @@ void plain_start(struct link *l)
 	receive_header(l);
 }
 
-void plain_look(struct link *l, uint64_t now)
+void plain_look(struct link *l)
 {
-	if (krpc.timeout && now - l->first->sent_at > krpc.timeout * 1000ULL)
+	/* the clock is read here: messages may have been submitted a moment ago */
+	if (now_usec() - l->first->sent_at > krpc.timeout * 1000ULL)
 		link_break(l, ETIMEDOUT);
 }

@@ -164,7 +164,7 @@ static void on_tick(struct awaited *a, int result)
 
 		if (!l || !l->first)
 			continue;
-		plain_look(l, now);
+		plain_look(l);
 		again = true;
 	}
 	if (again)
