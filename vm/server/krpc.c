@@ -111,7 +111,7 @@ static int start(const struct options *o)
 	files = calloc(MOST_FILES, sizeof(*files));
 	if (!files)
 		return complain("files");
-	if (node_find_files())
+	if (node_start() || node_find_files())
 		return 1;
 	clock_gettime(CLOCK_REALTIME, &now);
 	for (unsigned int i = 0; i < file_count; i++)
@@ -122,6 +122,7 @@ static int start(const struct options *o)
 static int stop(void)
 {
 	count_update();
+	node_stop();
 	free(files);
 	return 0;
 }

@@ -272,7 +272,14 @@ void plain_look(struct link *l);
 
 /* ---------------------------------------------------------------------- nodes */
 
-/* krpc_node.c: blocking, with a limit of krpc.timeout. A socket or a negative error number. */
+/* krpc_node.c: 0 or exit status; and an end to all handshakes, in any thread */
+int node_start(void);
+void node_abandon(void);
+void node_stop(void);
+/*
+ * A socket or a negative error number. What this and the two below wait for is to be there within
+ * krpc.timeout from here, all of it.
+ */
 int node_connect(const struct place *p);
 void node_cut_in_the_end(int sock);
 int node_send(int sock, const void *data, size_t size);

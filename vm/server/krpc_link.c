@@ -252,5 +252,6 @@ static void cut(struct link *l, void *unused)
 void krpc_abandon(void)
 {
 	count_update();
+	node_abandon();
 	link_each_up(cut, NULL);
 }

@@ -23,8 +23,9 @@ enum { REPLY_ACK = 1, REPLY_SERVER = 2, REPLY_INFO = 3 };
 enum { INFO_EXPORT = 0 };
 enum { EXPORT_READ_ONLY = 1 << 1, EXPORT_FLUSH = 1 << 2, EXPORT_MULTI_CONN = 1 << 8 };
 
-/* Far more than any node says in one answer. */
+/* Far more than any node says in one answer, and than are said of one export. */
 #define MOST_ANSWER 8192
+#define MOST_INFOS 64
 
 struct option_request {
 	uint64_t magic;
@@ -130,8 +131,9 @@ static int go(int sock, const char *name, uint64_t *size, uint16_t *flags)
 	memset(data + 4 + length, 0, 2);
 	error = send_option(sock, OPTION_GO, data, 4 + length + 2);
 	*flags = 0;
-	while (!error) {
-		error = recv_option(sock, OPTION_GO, &type, data, &length);
+	for (unsigned int i = 0; !error; i++) {
+		error = i > MOST_INFOS ? EPROTO :
+			recv_option(sock, OPTION_GO, &type, data, &length);
 		if (error || type == REPLY_ACK)
 			break;
 		if (type == REPLY_INFO && length >= 12 && !data[0] && data[1] == INFO_EXPORT) {

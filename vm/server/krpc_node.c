@@ -3,10 +3,13 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -24,17 +27,48 @@ void node_cut_in_the_end(int sock)
 	setsockopt(sock, SOL_SOCKET, SO_LINGER, &cut, sizeof(cut));
 }
 
-static void set_options(int sock)
-{
-	struct timeval limit = {
-		.tv_sec = krpc.timeout / 1000, .tv_usec = krpc.timeout % 1000 * 1000,
-	};
-	int one = 1;
+/*
+ * By when all of a handshake is over, however little of it comes at a time: a thread has but
+ * one at once.
+ */
+static __thread uint64_t deadline;
+/* Nobody wants any connection any more. */
+static int abandoned = -1;
 
-	setsockopt(sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
-	/* also for connect() */
-	setsockopt(sock, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof(limit));
-	setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+int node_start(void)
+{
+	abandoned = eventfd(0, EFD_CLOEXEC);
+	return abandoned < 0 ? complain("eventfd") : 0;
+}
+
+void node_abandon(void)
+{
+	eventfd_write(abandoned, 1);
+}
+
+void node_stop(void)
+{
+	close(abandoned);
+}
+
+/* 0 when the socket is ready for EVENTS, or an error number. */
+static int wait_for(int sock, short events)
+{
+	struct pollfd fds[] = {
+		{ .fd = sock, .events = events }, { .fd = abandoned, .events = POLLIN },
+	};
+	int n;
+
+	do {
+		uint64_t now = now_usec();
+
+		if (now >= deadline)
+			return ETIMEDOUT;
+		n = poll(fds, 2, (deadline - now) / 1000 + 1);
+		if (n < 0 && errno != EINTR)
+			return errno;
+	} while (n <= 0);
+	return fds[1].revents ? ECANCELED : 0;
 }
 
 /* Addresses in numbers: to look names up is beyond a static program. */
@@ -58,47 +92,76 @@ static socklen_t address_of(const struct place *p, struct sockaddr_storage *at)
 	return 0;
 }
 
+/* 0 or an error number */
+static int finish_connect(int sock)
+{
+	int error = wait_for(sock, POLLOUT), failed = 0;
+	socklen_t length = sizeof(failed);
+
+	if (error)
+		return error;
+	getsockopt(sock, SOL_SOCKET, SO_ERROR, &failed, &length);
+	return failed;
+}
+
 int node_connect(const struct place *p)
 {
 	struct sockaddr_storage address;
 	socklen_t length = address_of(p, &address);
-	int sock, error;
+	int sock, error = 0, one = 1;
 
 	if (!length)
 		return -EADDRNOTAVAIL;
-	sock = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	sock = socket(address.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 	if (sock < 0)
 		return -errno;
-	set_options(sock);
-	if (connect(sock, (struct sockaddr *)&address, length) == 0)
+	deadline = now_usec() + krpc.timeout * 1000ULL;
+	setsockopt(sock, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (connect(sock, (struct sockaddr *)&address, length) < 0)
+		error = errno == EINPROGRESS ? finish_connect(sock) : errno;
+	/* io_uring does not wait for a socket that says that nobody wants to */
+	if (!error && fcntl(sock, F_SETFL, 0) < 0)
+		error = errno;
+	if (!error)
 		return sock;
-	error = errno == EINPROGRESS ? ETIMEDOUT : errno;
 	close(sock);
 	return -error;
 }
 
 int node_send(int sock, const void *data, size_t size)
 {
-	ssize_t n;
+	while (size) {
+		int error = wait_for(sock, POLLOUT);
+		ssize_t n;
 
-	for (; size; size -= n, data = (const char *)data + n) {
-		n = send(sock, data, size, MSG_NOSIGNAL);
+		if (error)
+			return error;
+		n = send(sock, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+		if (n < 0 && errno == EAGAIN)
+			continue;
 		if (n < 0)
-			return errno == EAGAIN ? ETIMEDOUT : errno;
+			return errno;
+		size -= n;
+		data = (const char *)data + n;
 	}
 	return 0;
 }
 
 int node_recv(int sock, void *data, size_t size)
 {
-	ssize_t n;
+	while (size) {
+		int error = wait_for(sock, POLLIN);
+		ssize_t n;
 
-	for (; size; size -= n, data = (char *)data + n) {
-		n = recv(sock, data, size, 0);
-		if (n == 0)
-			return ECONNRESET;
-		if (n < 0)
-			return errno == EAGAIN ? ETIMEDOUT : errno;
+		if (error)
+			return error;
+		n = recv(sock, data, size, MSG_DONTWAIT);
+		if (n < 0 && errno == EAGAIN)
+			continue;
+		if (n <= 0)
+			return n ? errno : ECONNRESET;
+		size -= n;
+		data = (char *)data + n;
 	}
 	return 0;
 }

@@ -58,13 +58,14 @@ static struct link *choose(struct thread *t, const struct message *m, unsigned i
 			continue;
 		if (l->state == LINK_UP)
 			return l;
-		if (l->state == LINK_CONNECTING) {
-			best = l;
-		} else if (l->state == LINK_DOWN && !best) {
+		/* one may be a long time about to connect: another may be faster */
+		if (l->state == LINK_DOWN && (!best || best->state == LINK_CONNECTING)) {
 			if (!now)
 				now = now_usec();
 			if (now >= l->retry_at)
 				best = l;
+		} else if (l->state == LINK_CONNECTING && !best) {
+			best = l;
 		}
 	}
 	return best;
@@ -116,8 +117,8 @@ void message_launch(struct message *m)
 		wait_a_while(m);
 		return;
 	}
-	/* the clock of a socket that we read ourselves */
-	if (krpc.mode == MODE_OFF)
+	/* for messages that wait, and the clock of a socket that we read ourselves */
+	if (l->state != LINK_UP || krpc.mode == MODE_OFF)
 		arm(t);
 	if (m->link && m->link != l)
 		count_add(COUNT_MOVED, 1);
@@ -138,16 +139,36 @@ void message_retry(struct message *m, int error)
 	wait_a_while(m);
 }
 
+/*
+ * All that wait: for a while, or for a connection, as there may be a better one by now, and is
+ * an end to patience.
+ */
+static struct message *take_waiting(struct thread *t)
+{
+	struct message *all = t->later, *m;
+
+	t->later = NULL;
+	for (unsigned int i = 0; i < file_count * column_count * MOST_REPLICAS; i++) {
+		struct link *l = t->links[i];
+
+		while (l && (m = l->waiting)) {
+			l->waiting = m->next;
+			m->next = all;
+			all = m;
+		}
+	}
+	return all;
+}
+
 static void on_tick(struct awaited *a, int result)
 {
 	struct thread *t = AWAITED_IN(struct thread, tick, a);
-	struct message *m = t->later;
+	struct message *m = take_waiting(t);
 	uint64_t now = now_usec();
 	bool again = false;
 
 	(void)result;
 	t->ticking = false;
-	t->later = NULL;
 	while (m) {
 		struct message *next = m->next;
 
