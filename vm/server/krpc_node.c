@@ -191,6 +191,8 @@ static int list_files(void)
 	for (unsigned int r = 0; r < columns[0].replicas; r++) {
 		int sock = node_connect(&columns[0].place[r]);
 
+		/* the one before may have begun */
+		file_count = 0;
 		error = sock < 0 ? -sock : krpc.framing->list(sock, add_file);
 		if (sock >= 0)
 			close(sock);
