@@ -57,6 +57,7 @@ struct file {
 	bool read_only;
 	/* Has missed a write, so nobody may read from it. Any thread. */
 	bool stale[MOST_COLUMNS][MOST_REPLICAS];
+	bool unlike[MOST_COLUMNS][MOST_REPLICAS];	/* it was said */
 	uint64_t changed;		/* nanoseconds since 1970; any thread */
 };
 

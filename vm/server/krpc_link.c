@@ -120,13 +120,14 @@ static void *connect_main(void *arg)
 {
 	struct link *l = arg;
 	uint64_t size = 0;
-	bool read_only;
+	bool read_only = false;
 	int error;
 
 	l->sock = node_connect(&columns[l->column].place[l->replica]);
 	error = l->sock < 0 ? -l->sock :
 		krpc.framing->open(l->sock, l->file->export, &size, &read_only);
-	if (!error && size < l->file->column_size[l->column])
+	if (!error && (size < l->file->column_size[l->column] ||
+		       (read_only && !l->file->read_only)))
 		error = ESTALE;
 	if (!error)
 		node_cut_in_the_end(l->sock);
@@ -134,6 +135,20 @@ static void *connect_main(void *arg)
 		close(l->sock);
 	loop_post(l->thread->loop, &l->connected, error);
 	return NULL;
+}
+
+/*
+ * The file is not there as it is on the others: shorter, or where a FLUSH is not to be had that
+ * holds for what all threads have written.
+ */
+static void say_unlike(struct link *l)
+{
+	const struct place *p = &columns[l->column].place[l->replica];
+
+	if (!__atomic_exchange_n(&l->file->unlike[l->column][l->replica], true,
+				 __ATOMIC_RELAXED))
+		say("%s: %s:%s is shorter than the others or can not be written like them",
+		    l->file->name, p->host, p->port);
 }
 
 static void connected(struct awaited *a, int error)
@@ -150,6 +165,8 @@ static void connected(struct awaited *a, int error)
 	}
 	if (error) {
 		count_add(COUNT_FAILED_CONNECTS, 1);
+		if (error == ESTALE)
+			say_unlike(l);
 		go_down(l);
 	} else {
 		count_add(COUNT_CONNECTS, 1);
@@ -166,6 +183,9 @@ static void connected(struct awaited *a, int error)
 
 		if (l->state == LINK_UP)
 			link_submit(l, m);
+		else if (error == ESTALE && m->replica >= 0)
+			/* it is for this one only, which will not become another by waiting */
+			message_is_over(m, -EIO);
 		else
 			message_retry(m, error ? error : ECONNRESET);
 		m = next;
