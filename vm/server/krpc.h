@@ -6,7 +6,8 @@
  * node. A thread has a connection of its own (krpc_link.c) to each replica that it uses.
  * A request becomes messages (krpc_work.c), which go to a node and come to an end either
  * with the kernel's help (krpc_kernel.c) or through the socket (krpc_plain.c). What of
- * that fails goes to another replica, or again to the same one (krpc_retry.c).
+ * that fails goes to another replica, or again to the same one (krpc_retry.c); replicas that
+ * missed something are not used any more (krpc_stale.c).
  */
 #ifndef KRPC_H
 #define KRPC_H
@@ -55,8 +56,9 @@ struct file {
 	uint64_t size;
 	uint64_t column_size[MOST_COLUMNS];
 	bool read_only;
-	/* Has missed a write, so nobody may read from it. Any thread. */
+	/* krpc_stale.c's; any thread */
 	bool stale[MOST_COLUMNS][MOST_REPLICAS];
+	unsigned int doubtful[MOST_COLUMNS];	/* replicas, as bits */
 	bool unlike[MOST_COLUMNS][MOST_REPLICAS];	/* it was said */
 	uint64_t changed;		/* nanoseconds since 1970; any thread */
 };
@@ -124,7 +126,7 @@ struct message {
 	int replica;		/* -1: any */
 	unsigned int refused_by;	/* replicas that answered with an error, as bits */
 	unsigned int refusals;
-	unsigned int tries;
+	bool submitted;		/* at least once: a node may have seen it */
 	bool copied;		/* into our memory, though others are placed */
 	bool aside;		/* was last told to go to the work's side */
 	int error;
@@ -148,6 +150,7 @@ struct work {
 	char *data;
 	struct iovec memory;	/* the pages that data is in */
 	uint32_t size;
+	uint64_t offset;	/* in the file, of a write */
 	bool in_chunks;		/* the reply is an array of sections */
 	bool then_flush;	/* a write that is to be safe before the reply */
 	unsigned int open;	/* messages that have not ended */
@@ -173,6 +176,14 @@ char *message_memory(const struct message *m, uint32_t offset);
 /* The kernel places its payload in the request. */
 bool message_is_placed(const struct message *m);
 void work_free_all(void);
+
+/* krpc_stale.c: replicas that have missed a write, so that nobody may read from them */
+bool replica_is_stale(const struct file *f, unsigned int column, unsigned int replica);
+void replica_leave_behind(struct file *f, unsigned int column, unsigned int replica);
+/* A write has failed on all in MASK, but may have come to some: the first that answers counts. */
+void replicas_doubt(struct file *f, unsigned int column, unsigned int mask);
+/* It has answered. */
+void replica_answered(struct file *f, unsigned int column, unsigned int replica);
 
 /* krpc_retry.c */
 void message_launch(struct message *m);

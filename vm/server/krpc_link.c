@@ -101,6 +101,7 @@ void link_take(struct link *l, struct message *m)
 void link_submit(struct link *l, struct message *m)
 {
 	m->link = l;
+	m->submitted = true;
 	m->cookie = ++l->cookie;
 	/* the kernel has a clock of its own */
 	m->sent_at = l->endpoint >= 0 ? m->begun : now_usec();

@@ -24,11 +24,6 @@ uint64_t now_usec(void)
 	return ts.tv_sec * 1000000ULL + ts.tv_nsec / 1000;
 }
 
-static bool is_stale(const struct message *m, unsigned int replica)
-{
-	return __atomic_load_n(&m->work->file->stale[m->column][replica], __ATOMIC_ACQUIRE);
-}
-
 /* Replicas that the message may go to, as bits. */
 static unsigned int candidates(const struct message *m)
 {
@@ -37,7 +32,7 @@ static unsigned int candidates(const struct message *m)
 	if (m->replica >= 0)
 		return 1U << m->replica;
 	for (unsigned int r = 0; r < columns[m->column].replicas; r++)
-		if (!is_stale(m, r))
+		if (!replica_is_stale(m->work->file, m->column, r))
 			mask |= 1U << r;
 	return mask;
 }
@@ -120,7 +115,8 @@ void message_launch(struct message *m)
 	/* for messages that wait, and the clock of a socket that we read ourselves */
 	if (l->state != LINK_UP || krpc.mode == MODE_OFF)
 		arm(t);
-	if (m->link && m->link != l)
+	/* it was there, or was to go there */
+	if (m->link && m->link != l && (m->submitted || m->error))
 		count_add(COUNT_MOVED, 1);
 	m->link = l;
 	if (l->state == LINK_UP) {
@@ -230,6 +226,7 @@ void message_ended(struct message *m, int result, uint64_t status)
 	link_take(l, m);
 	if (result >= 0) {
 		l->back_off = 0;
+		replica_answered(l->file, l->column, l->replica);
 		message_is_over(m, result);
 		return;
 	}

@@ -8,7 +8,6 @@
 #include <time.h>
 
 #include "krpc.h"
-#include "say.h"
 #include "session.h"
 
 /* An array of COUNT, if it is to be larger; what is in there is of no concern. */
@@ -226,17 +225,12 @@ int krpc_read(struct request *rq, uint64_t fh, void *data, size_t size, uint64_t
 	return start(w);
 }
 
-static bool is_stale(struct file *f, unsigned int column, unsigned int replica)
-{
-	return __atomic_load_n(&f->stale[column][replica], __ATOMIC_ACQUIRE);
-}
-
 /* There is room: a write has at least a piece for each column, a flush has a message. */
 static void add_flushes(struct work *w)
 {
 	for (unsigned int c = 0; c < column_count; c++)
 		for (unsigned int r = 0; r < columns[c].replicas; r++)
-			if (!is_stale(w->file, c, r))
+			if (!replica_is_stale(w->file, c, r))
 				new_message(w, c, r, 0);
 }
 
@@ -256,10 +250,11 @@ int krpc_write(struct request *rq, uint64_t fh, const void *data, size_t size, u
 		return -ENOMEM;
 	w->data = (char *)data;
 	w->memory = rq->payload_memory;
+	w->offset = offset;
 	w->then_flush = rwf & (RWF_DSYNC | RWF_SYNC);
 	for (unsigned int c = 0; c < column_count; c++)
 		for (unsigned int r = 0; r < columns[c].replicas; r++)
-			if (!is_stale(f, c, r))
+			if (!replica_is_stale(f, c, r))
 				add_column(w, offset, c, r);
 	return start(w);
 }
@@ -401,22 +396,20 @@ static int read_result(struct work *w)
 	return put_chunks(w, end);
 }
 
-/* A replica that has missed something must not be read from any more. */
-static void leave_behind(struct work *w, unsigned int column, unsigned int replica)
+/* Part of the request belongs to the column. */
+static bool has_part_in(const struct work *w, unsigned int column)
 {
-	const struct place *p = &columns[column].place[replica];
+	uint64_t first = w->offset / krpc.stripe;
+	uint64_t stripes = (w->offset + w->size - 1) / krpc.stripe - first + 1;
 
-	if (__atomic_exchange_n(&w->file->stale[column][replica], true, __ATOMIC_ACQ_REL))
-		return;
-	count_add(COUNT_STALE, 1);
-	say("%s: %s:%s has missed a write and is not used any more", w->file->name, p->host,
-	    p->port);
+	return (column + column_count - first % column_count) % column_count < stripes;
 }
 
 /* 0 if what belongs to a column is on one of its replicas, and those without it are left. */
 static int column_result(struct work *w, unsigned int column)
 {
 	unsigned int asked = 0, failed = 0;
+	bool submitted = false;
 	int error = EIO;
 
 	for (unsigned int i = 0; i < w->messages; i++) {
@@ -425,29 +418,39 @@ static int column_result(struct work *w, unsigned int column)
 		if (m->column != column)
 			continue;
 		asked |= 1U << m->replica;
+		submitted |= m->submitted;
 		if (!m->error)
 			continue;
 		failed |= 1U << m->replica;
 		error = m->error;
 	}
-	/* nothing of the request is there; or nobody is left to ask */
+	/* nobody is left to ask */
 	if (!asked)
-		return w->kind == NODE_FLUSH ? -EIO : 0;
-	if (asked == failed)
+		return w->kind == NODE_FLUSH || has_part_in(w, column) ? -EIO : 0;
+	if (asked == failed) {
+		/* some of them may have some of it */
+		if (w->kind == NODE_WRITE && submitted)
+			replicas_doubt(w->file, column, asked);
 		return -error;
+	}
 	for (unsigned int r = 0; r < columns[column].replicas; r++)
 		if (failed & 1U << r)
-			leave_behind(w, column, r);
+			replica_leave_behind(w->file, column, r);
 	return 0;
 }
 
 static int write_result(struct work *w)
 {
 	struct timespec now;
-	int error = w->messages ? 0 : -EIO;
+	int error = 0;
 
-	for (unsigned int c = 0; c < column_count && !error; c++)
-		error = column_result(w, c);
+	/* each of them: replicas of one are to be left even if another one fails */
+	for (unsigned int c = 0; c < column_count; c++) {
+		int own = column_result(w, c);
+
+		if (!error)
+			error = own;
+	}
 	if (error)
 		return error;
 	clock_gettime(CLOCK_REALTIME, &now);
