@@ -4,11 +4,13 @@
  * thread for each connection.
  *
  *   krpcnode [--padded] [--read-only] [--short=BYTES] [--cut=BYTES] [--delay=MSEC]
- *            PORT FOLDER
+ *            [--dribble=MSEC] [--early] [--nbd=list|info] PORT FOLDER
  *
  * --short: answers to READ have at most as many bytes. --cut: a connection ends, maybe in
  * the middle of an answer, when so many bytes have been sent. --delay: before each answer to
- * READ. Prints "ready" when it listens.
+ * READ. --dribble: before each byte of an answer to OPEN. --early: it answers WRITE before it
+ * takes the payload, which it throws away half a second later, and ends the connection. --nbd:
+ * see krpcnode_nbd.c. Prints "ready" when it listens.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -30,14 +32,16 @@
 #include <unistd.h>
 
 #include "../server/krpc_le.h"
+#include "krpcnode.h"
 
 #define ALIGNMENT 512
 #define MOST_PAYLOAD (16U << 20)
 
-static bool padded, read_only;
+static bool padded, read_only, early;
+static const char *nbd;
 static unsigned int most_answer = MOST_PAYLOAD;
 static size_t cut = SIZE_MAX;
-static unsigned int delay;
+static unsigned int delay, dribble;
 static int folder;
 
 struct connection {
@@ -45,9 +49,10 @@ struct connection {
 	int file;
 	char *data;	/* of MOST_PAYLOAD */
 	size_t sent;
+	bool slowly;
 };
 
-static bool receive(int sock, void *data, size_t size)
+bool receive(int sock, void *data, size_t size)
 {
 	/* for no bytes it would wait for some */
 	return !size || recv(sock, data, size, MSG_WAITALL) == (ssize_t)size;
@@ -63,6 +68,18 @@ static bool skip(int sock, size_t size)
 	char nowhere[ALIGNMENT];
 
 	return receive(sock, nowhere, size);
+}
+
+static bool send_slowly(int sock, const struct iovec *vec, int count)
+{
+	for (int i = 0; i < count; i++) {
+		for (size_t at = 0; at < vec[i].iov_len; at++) {
+			usleep(dribble * 1000);
+			if (send(sock, (char *)vec[i].iov_base + at, 1, MSG_NOSIGNAL) != 1)
+				return false;
+		}
+	}
+	return true;
 }
 
 static bool answer(struct connection *c, uint64_t cookie, int error, size_t size)
@@ -86,6 +103,8 @@ static bool answer(struct connection *c, uint64_t cookie, int error, size_t size
 			vec[i].iov_len = cut - c->sent;
 		c->sent += vec[i].iov_len;
 	}
+	if (c->slowly)
+		return send_slowly(c->sock, vec, 3);
 	/* it is a blocking socket: all of it goes, or nothing more ever */
 	return sendmsg(c->sock, &msg, MSG_NOSIGNAL) == all;
 }
@@ -194,16 +213,24 @@ static void *serve(void *arg)
 {
 	struct connection *c = arg;
 	struct le_request r;
-	bool on = true;
+	bool on = !nbd;
 
+	if (nbd)
+		nbd_misbehave(c->sock, nbd);
 	while (on && receive(c->sock, &r, sizeof(r))) {
 		uint32_t length = le32toh(r.length);
 		size_t size = 0;
 		int error;
 
+		if (early && le16toh(r.operation) == LE_WRITE) {
+			on = answer(c, r.cookie, 0, 0);
+			usleep(500000);
+		}
 		if (length < sizeof(r) || length - sizeof(r) >= MOST_PAYLOAD ||
 		    !receive(c->sock, c->data, length - sizeof(r)) ||
 		    !skip(c->sock, padding(length)))
+			break;
+		if (early && le16toh(r.operation) == LE_WRITE)
 			break;
 		if (le16toh(r.operation) == LE_READ && delay)
 			usleep(delay * 1000);
@@ -212,6 +239,7 @@ static void *serve(void *arg)
 			continue;
 		}
 		error = run(c, &r, length - sizeof(r), &size);
+		c->slowly = dribble && le16toh(r.operation) == LE_OPEN;
 		on = answer(c, r.cookie, error, size);
 	}
 	close(c->sock);
@@ -231,6 +259,13 @@ static int listen_on(unsigned int port)
 	int one = 1, sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	setsockopt(sock, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+	if (early) {
+		int small = 536, less = 4096;
+
+		/* the other side's buffer for what it sends depends on that, too */
+		setsockopt(sock, IPPROTO_TCP, TCP_MAXSEG, &small, sizeof(small));
+		setsockopt(sock, SOL_SOCKET, SO_RCVBUF, &less, sizeof(less));
+	}
 	if (sock < 0 || bind(sock, (struct sockaddr *)&at, sizeof(at)) < 0 ||
 	    listen(sock, 64) < 0) {
 		perror("krpcnode");
@@ -270,12 +305,19 @@ int main(int argc, char **argv)
 			cut = atoi(argv[1] + 6);
 		else if (!strncmp(argv[1], "--delay=", 8))
 			delay = atoi(argv[1] + 8);
+		else if (!strncmp(argv[1], "--dribble=", 10))
+			dribble = atoi(argv[1] + 10);
+		else if (!strcmp(argv[1], "--early"))
+			early = true;
+		else if (!strncmp(argv[1], "--nbd=", 6))
+			nbd = argv[1] + 6;
 		else
 			argc = 0;
 	}
 	if (argc != 3) {
 		fprintf(stderr, "usage: krpcnode [--padded] [--read-only] [--short=BYTES] "
-				"[--cut=BYTES] [--delay=MSEC] PORT FOLDER\n");
+				"[--cut=BYTES] [--delay=MSEC] [--dribble=MSEC] [--early] "
+				"[--nbd=list|info] PORT FOLDER\n");
 		return 2;
 	}
 	folder = open(argv[2], O_RDONLY | O_DIRECTORY | O_CLOEXEC);
