@@ -226,7 +226,7 @@ struct link {
 	struct awaited sent, received;
 	bool sending, receiving;
 	struct message *unsent, **unsent_last, *sending_one;
-	size_t tx_size;
+	size_t tx_size;		/* what is left of that */
 	struct message *receiving_one;
 	enum { RX_HEADER, RX_PAYLOAD, RX_REST } rx;	/* what comes */
 	uint32_t rx_size;	/* of that */

@@ -255,6 +255,8 @@ void krpc_thread_stop(struct loop *loop)
 		link_break(l, ECONNABORTED);
 		while (l->state == LINK_BROKEN && loop_turn(loop, true))
 			;
+		/* the next one's turns may see a tick */
+		here.links[i] = NULL;
 		free(l->regions);
 		free(l);
 	}

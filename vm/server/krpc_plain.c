@@ -49,10 +49,23 @@ static size_t gather(struct link *l, struct message *m)
 	return size;
 }
 
+/*
+ * As much of it as there is room for: for all of it, io_uring might come to wait in another
+ * thread, and tell of the end later than of the node's answer.
+ */
+static void send_some(struct link *l)
+{
+	struct io_uring_sqe *sqe = loop_sqe(l->thread->loop, &l->sent);
+
+	if (!sqe)
+		return;
+	io_uring_prep_sendmsg(sqe, l->sock, &l->sending_one->msg, MSG_NOSIGNAL);
+	l->sending = true;
+}
+
 static void send_next(struct link *l)
 {
 	struct message *m = l->unsent;
-	struct io_uring_sqe *sqe;
 
 	if (!m)
 		return;
@@ -60,12 +73,16 @@ static void send_next(struct link *l)
 	if (!l->unsent)
 		l->unsent_last = &l->unsent;
 	gather(l, m);
-	sqe = loop_sqe(l->thread->loop, &l->sent);
-	if (!sqe)
-		return;
-	io_uring_prep_sendmsg(sqe, l->sock, &m->msg, MSG_WAITALL | MSG_NOSIGNAL);
 	l->sending_one = m;
-	l->sending = true;
+	send_some(l);
+}
+
+static void skip(struct msghdr *msg, size_t size)
+{
+	for (; size >= msg->msg_iov->iov_len; msg->msg_iovlen--)
+		size -= msg->msg_iov++->iov_len;
+	msg->msg_iov->iov_base = (char *)msg->msg_iov->iov_base + size;
+	msg->msg_iov->iov_len -= size;
 }
 
 static void sent(struct awaited *a, int result)
@@ -75,12 +92,20 @@ static void sent(struct awaited *a, int result)
 	l->sending = false;
 	if (l->state == LINK_BROKEN) {
 		plain_break(l);
-	} else if (result < 0 || (size_t)result < l->tx_size) {
-		link_break(l, result < 0 ? -result : ECONNRESET);
-	} else {
-		l->sending_one->is_sent = true;
-		send_next(l);
+		return;
 	}
+	if (result <= 0) {
+		link_break(l, result < 0 ? -result : ECONNRESET);
+		return;
+	}
+	l->tx_size -= result;
+	if (l->tx_size) {
+		skip(&l->sending_one->msg, result);
+		send_some(l);
+		return;
+	}
+	l->sending_one->is_sent = true;
+	send_next(l);
 }
 
 void plain_submit(struct link *l, struct message *m)

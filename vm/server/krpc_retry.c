@@ -53,7 +53,7 @@ static struct link *choose(struct thread *t, const struct message *m, unsigned i
 			continue;
 		if (l->state == LINK_UP)
 			return l;
-		/* one may be a long time about to connect: another may be faster */
+		/* to connect may take long: another one may be there before */
 		if (l->state == LINK_DOWN && (!best || best->state == LINK_CONNECTING)) {
 			if (!now)
 				now = now_usec();
@@ -136,8 +136,8 @@ void message_retry(struct message *m, int error)
 }
 
 /*
- * All that wait: for a while, or for a connection, as there may be a better one by now, and is
- * an end to patience.
+ * All that wait: for a while, or for a connection. There may be a better one by now, or patience
+ * may be at its end.
  */
 static struct message *take_waiting(struct thread *t)
 {
