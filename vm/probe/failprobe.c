@@ -7,14 +7,12 @@
  * What fails is chosen by the kernel's fault injection: the N-th fault that a task could have
  * since it wrote N to its fail-nth. failprobe_paths.c has what is had in other ways.
  */
-#include "ringprobe.h"
+#include "failprobe.h"
 
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
-
-#define SWITCHES "/sys/kernel/debug/"
 
 enum {
 	MOST = 3000,	/* faults of one operation; it has to end before */
@@ -26,7 +24,7 @@ enum scope { EVERYWHERE, IN_RING };
 
 /* ---------------------------------------------------------------- faults */
 
-static void set_switch(const char *fault, const char *name, unsigned long value)
+void set_switch(const char *fault, const char *name, unsigned long value)
 {
 	char path[128];
 	FILE *f;
@@ -51,54 +49,49 @@ static void set_flag(const char *name, bool on)
 	close(fd);
 }
 
-/* The code of fs/fuse/ring.c, which no other lies between. */
-static void ring_code(unsigned long *start, unsigned long *end)
+/* The code of functions whose names begin so, if no other lies between. */
+static void code_of(const char *prefix, unsigned long *start, unsigned long *end)
 {
-	static unsigned long first, beyond;
 	unsigned long address, last = 0;
 	char type, name[512];
-	FILE *f;
+	FILE *f = fopen("/proc/kallsyms", "re");
 
-	if (!first) {
-		f = fopen("/proc/kallsyms", "re");
-		if (!f)
-			die("kallsyms: %s", err_name(errno));
-		while (fscanf(f, "%lx %c %511s%*[^\n]", &address, &type, name) == 3) {
-			/* what the compiler has split off lies elsewhere: NAME.cold */
-			if ((type == 't' || type == 'T') && !strncmp(name, "fuse_ring_", 10) &&
-			    !strchr(name, '.')) {
-				if (!first || address < first)
-					first = address;
-				if (address > last) {
-					last = address;
-					beyond = 0;
-				}
-			} else if (last && address > last && (!beyond || address < beyond)) {
-				beyond = address;
+	*start = *end = 0;
+	if (!f)
+		die("kallsyms: %s", err_name(errno));
+	while (fscanf(f, "%lx %c %511s%*[^\n]", &address, &type, name) == 3) {
+		/* what the compiler has split off lies elsewhere: NAME.cold */
+		if ((type == 't' || type == 'T') && !strncmp(name, prefix, strlen(prefix)) &&
+		    !strchr(name, '.')) {
+			if (!*start || address < *start)
+				*start = address;
+			if (address > last) {
+				last = address;
+				*end = 0;
 			}
+		} else if (last && address > last && (!*end || address < *end)) {
+			*end = address;
 		}
-		fclose(f);
-		if (!first || !beyond)
-			die("kallsyms does not tell where the ring's functions are");
 	}
-	*start = first;
-	*end = beyond;
+	fclose(f);
+	if (!*start || !*end)
+		die("kallsyms does not tell where %s... is", prefix);
 }
 
-/* Those of one kind only: what cannot be on any stack is required of the others. */
-static void choose_faults(const char *kind, enum scope scope)
+void choose_faults(const char *kind, const char *code)
 {
 	static const char *const kinds[] = { "failslab", "fail_page_alloc", "fail_usercopy" };
 	unsigned long start, end;
 	size_t i;
 
 	for (i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		/* what cannot be on any stack is required of the other kinds */
 		start = end = 1;
 		if (!strcmp(kinds[i], kind)) {
 			start = 0;
 			end = ~0ul;
-			if (scope == IN_RING)
-				ring_code(&start, &end);
+			if (code)
+				code_of(code, &start, &end);
 		}
 		set_switch(kinds[i], "require-start", start);
 		set_switch(kinds[i], "require-end", end);
@@ -123,8 +116,7 @@ static void set_nth(unsigned int n)
 		die("fail-nth: %s", err_name(errno));
 }
 
-/* This task's N-th fault from now on happens. */
-static void arm(unsigned int n)
+void arm(unsigned int n)
 {
 	if (nth < 0)
 		nth = open("/proc/thread-self/fail-nth", O_RDWR | O_CLOEXEC);
@@ -133,8 +125,7 @@ static void arm(unsigned int n)
 	set_nth(n);
 }
 
-/* None any more. Returns whether it has happened. */
-static bool disarm(void)
+bool disarm(void)
 {
 	char text[16] = "";
 
@@ -660,7 +651,7 @@ static void run(const struct operation *op, enum scope scope)
 	unsigned int n = 1, again = 0, unharmed;
 	bool fired;
 
-	choose_faults(op->kind, scope);
+	choose_faults(op->kind, scope == IN_RING ? "fuse_ring_" : NULL);
 	if (op->served)
 		set_up();
 	do {
@@ -689,22 +680,24 @@ static void run(const struct operation *op, enum scope scope)
 		judge_all(op, &t);
 }
 
-extern const struct command path_commands[];
+extern const struct command path_commands[], krpc_commands[];
 
 int main(int argc, char **argv)
 {
+	const struct command *tables[] = { path_commands, krpc_commands };
 	const struct operation *op;
 	const struct command *cmd;
 	size_t i;
 	int a;
 
 	setvbuf(stdout, NULL, _IOLBF, 0);
-	for (cmd = path_commands; argc > 1 && cmd->name; cmd++)
-		if (!strcmp(cmd->name, argv[1])) {
-			a = cmd->run(argc - 1, argv + 1);
-			cleanup();
-			return a;
-		}
+	for (i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
+		for (cmd = tables[i]; argc > 1 && cmd->name; cmd++)
+			if (!strcmp(cmd->name, argv[1])) {
+				a = cmd->run(argc - 1, argv + 1);
+				cleanup();
+				return a;
+			}
 	client_start(&caller, -1);
 	verbose = getenv("FAILPROBE_VERBOSE");
 	for (a = 1; a < argc; a++) {

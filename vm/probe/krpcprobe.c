@@ -4,7 +4,7 @@
 
 static const struct command *const tables[] = {
 	adopt_commands, send_commands, reply_commands, answer_commands, done_commands,
-	end_commands, chance_commands, fuzz_commands, rare_commands, NULL,
+	end_commands, chance_commands, fuzz_commands, rare_commands, sock_commands, NULL,
 };
 
 int main(int argc, char **argv)

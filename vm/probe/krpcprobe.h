@@ -109,6 +109,8 @@ void make_send(struct pcs_krpc_send *m, void *hdr, uint64_t xid, const union des
 int ep_send(struct node *n, uint64_t xid, const union desc *d, unsigned int nr_send,
 	    unsigned int nr_recv);
 int ep_send_zc(struct node *n, uint64_t xid, struct req *q, uint32_t offset, uint32_t len);
+/* the same as a command, to be submitted: m, and what it names, must stay until then */
+struct io_uring_sqe *cmd_send(struct ring *r, struct node *n, struct pcs_krpc_send *m, void *user);
 int ep_recv(struct node *n, struct pcs_krpc_recv *r);	/* at once: EAGAIN */
 void ep_wait(struct node *n, struct pcs_krpc_recv *r);	/* dies after LIMIT, or of an error */
 int ep_abort(struct node *n, uint64_t xid);
@@ -144,6 +146,6 @@ struct chances chances_of(int argc, char **argv, unsigned long want);
 
 extern const struct command adopt_commands[], send_commands[], reply_commands[],
 	answer_commands[], done_commands[], end_commands[], chance_commands[], fuzz_commands[],
-	rare_commands[];
+	rare_commands[], sock_commands[];
 
 #endif

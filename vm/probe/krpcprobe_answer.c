@@ -512,7 +512,7 @@ static bool framing_works(struct stage *s, const struct pcs_krpc_framing *f, uin
 		good = r.xid == xid && r.status == status && r.hdr_len == f->hdr_len;
 		if (status == f->status_ok)
 			good &= r.res == (int)len && !memcmp(mem, want, len) &&
-				mem[len] == POISON;
+				(len == sizeof(mem) || mem[len] == POISON);
 		else
 			good &= r.res == -EREMOTEIO && mem[0] == POISON;
 		while (good && ep_send(&n, xid, NULL, 0, 0) == EEXIST)
@@ -574,6 +574,29 @@ static int framings(int argc, char **argv)
 				}
 			}
 	say("framings tried: %u, wrong: %u", framings_done, wrong);
+	/* without what is optional, all answers are good, and of the length that was asked for */
+	framings_done = wrong = 0;
+	for (c = 0; c < 4; c++)
+		for (l = 0; l < 8; l++) {
+			struct pcs_krpc_framing f = {
+				.flags = c & 1 ? PCS_KRPC_PADDED : PCS_KRPC_BIG_ENDIAN,
+				.hdr_len = 30, .cookie = { 3 * c, 8 },
+			};
+
+			if (l & 1)
+				f.magic = (struct pcs_krpc_field){ 20, 4 }, f.magic_value = MAGIC;
+			if (l & 2)
+				f.status = (struct pcs_krpc_field){ 24, 1 }, f.status_ok = 9;
+			if (l & 4)
+				f.length = (struct pcs_krpc_field){ 25, 2 };
+			/* what is asked for is 1024 bytes, and then none */
+			if (!framing_works(&s, &f, ~0ull - l, l & 4 ? 1000 : 1024, f.status_ok)) {
+				wrong++;
+				say("magic of %u, status of %u, length of %u bytes: wrong",
+				    f.magic.size, f.status.size, f.length.size);
+			}
+		}
+	say("with and without magic, status and length: %u, wrong: %u", framings_done, wrong);
 	stage_close(&s);
 	return 0;
 }

@@ -376,6 +376,23 @@ int ep_send_zc(struct node *n, uint64_t xid, struct req *q, uint32_t offset, uin
 	return ep_send(n, xid, &d, 0, 1);
 }
 
+struct io_uring_sqe *cmd_send(struct ring *r, struct node *n, struct pcs_krpc_send *m,
+				     void *user)
+{
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&r->u);
+	uint64_t address = (uintptr_t)m;
+
+	if (!sqe)
+		die("submission queue is full");
+	memset(sqe, 0, 64);
+	sqe->opcode = IORING_OP_URING_CMD;
+	sqe->fd = n->ep;
+	sqe->cmd_op = PCS_KRPC_CMD_SEND_MSG;
+	sqe->user_data = (uintptr_t)user;
+	memcpy(sqe->cmd, &address, 8);
+	return sqe;
+}
+
 static bool ready(int fd, int events, int ms)
 {
 	struct pollfd p = { .fd = fd, .events = events };

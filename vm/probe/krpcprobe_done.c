@@ -148,24 +148,6 @@ static int done_ioctl(int argc, char **argv)
 
 /* ------------------------------------------------------------------------ io_uring -- */
 
-/* A message as a command; hdr and d must stay until it is issued */
-static struct io_uring_sqe *cmd_send(struct ring *r, struct node *n, struct pcs_krpc_send *m,
-				     void *user)
-{
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&r->u);
-	uint64_t address = (uintptr_t)m;
-
-	if (!sqe)
-		die("submission queue is full");
-	memset(sqe, 0, 64);
-	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->fd = n->ep;
-	sqe->cmd_op = PCS_KRPC_CMD_SEND_MSG;
-	sqe->user_data = (uintptr_t)user;
-	memcpy(sqe->cmd, &address, 8);
-	return sqe;
-}
-
 static void try_cmd(struct ring *r, const char *what, struct io_uring_sqe *sqe)
 {
 	sqe->user_data = 1;
@@ -202,6 +184,11 @@ static int done_uring(int argc, char **argv)
 	sqe = cmd_send(&u, &n, &m[0], NULL);
 	sqe->cmd[8] = 1;
 	try_cmd(&u, "with what is reserved", sqe);
+	if (io_uring_register_buffers(&u.u, &(struct iovec){ mem, sizeof(mem) }, 1))
+		die("cannot register a buffer");
+	sqe = cmd_send(&u, &n, &m[0], NULL);
+	sqe->uring_cmd_flags = IORING_URING_CMD_FIXED;
+	try_cmd(&u, "with a registered buffer", sqe);
 	bad = m[0], bad.hdr.len = 0;
 	try_cmd(&u, "a message that cannot be", cmd_send(&u, &n, &bad, NULL));
 	bad = m[0], bad.nr_recv = 1000;

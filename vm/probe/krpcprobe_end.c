@@ -400,6 +400,102 @@ static int end_resend(int argc, char **argv)
 	return 0;
 }
 
+/* ----------------------------------------------------- while it is being written to -- */
+
+enum { RACE = 1 << 20 };
+
+static void *send_junk(void *arg)
+{
+	static uint8_t head[PCS_KRPC_MAX_HEADER], all[RACE];
+	struct node *n = arg;
+
+	memset(all, 0xdd, RACE);
+	node_write(n, head, node_head(n, head, 1, STATUS_OK, RACE));
+	node_write(n, all, RACE);
+	return NULL;
+}
+
+/* Where what has been written to, from the beginning on, ends */
+static size_t frontier(void)
+{
+	const volatile uint8_t *mem = app;
+	size_t from = 0, to = RACE;
+
+	while (from < to) {
+		size_t mid = (from + to) / 2;
+
+		if (mem[mid] == POISON)
+			to = mid;
+		else
+			from = mid + 1;
+	}
+	return from;
+}
+
+/*
+ * The connection is aborted just while the node's answer is copied to the application's memory.
+ * Once that is done, nothing more is written there.
+ */
+static int end_race(int argc, char **argv)
+{
+	static const struct init_opts large = { .max_write = RACE, .max_pages = RACE / PAGE };
+	unsigned int rounds = argc > 1 ? atoi(argv[1]) : 60, i, cut = 0, wrong = 0, state = 1;
+	const volatile uint8_t *mem;
+	int room = 4 * RACE;
+	pthread_t thread;
+	struct stage s;
+	struct node n;
+	struct req *q;
+	uint64_t end;
+	size_t at;
+
+	for (i = 0; i < rounds; i++) {
+		unsigned int number;
+
+		stage_open(&s, 1, &large);
+		mem = app;
+		node_open(&n, &s.c, &full_framing, 0);
+		/* else the node sends little at first, and then waits */
+		if (setsockopt(n.sock, SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof(room)))
+			die("SO_RCVBUFFORCE: %s", err_name(errno));
+		q = claimable(&s, 0, RACE);
+		if (read_in(q)->size != RACE)
+			die("a read of %u bytes", read_in(q)->size);
+		if (ep_send_zc(&n, 1, q, 0, RACE))
+			die("the message is refused");
+		node_take(&n);
+		if (pthread_create(&thread, NULL, send_junk, &n))
+			die("no thread");
+		state = state * 1103515245 + 12345;
+		at = state / 65536 % 1024 * (RACE / 2048);
+		end = now_ms() + LIMIT * 1000;
+		while (mem[at] == POISON && now_ms() < end)
+			;
+		conn_abort(&s.c);
+		at = frontier();
+		cut += at < RACE;
+		pthread_join(thread, NULL);
+		wait_bytes(&n, RACE);
+		wrong += !poisoned(at, RACE - at);
+		client_wait(&s.cl[0], "the application");
+		if (!s.cl[0].err)
+			die("the application got no error");
+		put_req(q);
+		node_close(&n);
+		number = s.c.number;
+		client_stop(&s.cl[0]);
+		conn_close(&s.c);
+		if (s.ring)
+			ring_close(&s.r);
+		while (conn_listed(number) && now_ms() < end)
+			nap_ms(2);
+	}
+	if (cut < rounds / 3)
+		die("no race: %u of %u", cut, rounds);
+	say("connections aborted while a read is written to: %u, wrong: %u", rounds, wrong);
+	return 0;
+}
+
 const struct command end_commands[] = {
 	{ "end-abort", end_abort, "abort by fusectl" },
 	{ "end-force", end_force, "forced unmount" },
@@ -407,5 +503,6 @@ const struct command end_commands[] = {
 	{ "end-kill", end_kill, "death of the server" },
 	{ "end-close", end_close, "endpoint or socket closed" },
 	{ "end-resend", end_resend, "NOTIFY_RESEND" },
+	{ "end-race", end_race, "aborts by fusectl while a read is written to ([ROUNDS])" },
 	{}
 };

@@ -247,20 +247,10 @@ struct command_msg {
 static void cmd_claim(struct ring *r, struct node *n, struct command_msg *c, uint64_t xid,
 		      struct req *q, uint32_t len, void *recv)
 {
-	struct io_uring_sqe *sqe = io_uring_get_sqe(&r->u);
-	uint64_t address = (uintptr_t)&c->m;
-
-	if (!sqe)
-		die("submission queue is full");
 	c->d = zc(n, q, 0, len);
 	make_send(&c->m, c->hdr, xid, &c->d, 0, 1);
 	c->m.recv = (uintptr_t)recv;
-	memset(sqe, 0, 64);
-	sqe->opcode = IORING_OP_URING_CMD;
-	sqe->fd = n->ep;
-	sqe->cmd_op = PCS_KRPC_CMD_SEND_MSG;
-	sqe->user_data = (uintptr_t)c;
-	memcpy(sqe->cmd, &address, 8);
+	cmd_send(r, n, &c->m, c);
 	ring_submit(r);
 }
 
@@ -345,6 +335,54 @@ static int done_fault(int argc, char **argv)
 /* -------------------------------------------------------------------- room for messages -- */
 
 enum { FULL = 4096 };
+
+/* As a command, the message that is one too many is told so, at once and once */
+static int room_uring(int argc, char **argv)
+{
+	struct pcs_krpc_recv got;
+	struct pcs_krpc_send m;
+	uint8_t hdr[ASK];
+	struct io_uring_sqe *sqe;
+	uint64_t xid;
+	struct stage s;
+	struct node n;
+	struct ring u;
+
+	(void)argc, (void)argv;
+	stage_plain(&s);
+	node_open(&n, &s.c, &full_framing, 0);
+	ring_open(&u, 8, 0);
+	for (xid = 1; xid <= FULL; xid++)
+		if (ep_send(&n, xid, NULL, 0, 0))
+			die("message %llu is refused", (unsigned long long)xid);
+	make_send(&m, hdr, xid, NULL, 0, 0);
+	m.recv = (uintptr_t)&got;
+	memset(&got, POISON, sizeof(got));
+	cmd_send(&u, &n, &m, &m);
+	ring_submit(&u);
+	say("a command too many: at once: %s", err_name(ring_wait_one(&u, &m, 0)));
+	say("once more: %s", ring_wait_one(&u, &m, QUIET_MS) == 1 ? "no" : "yes");
+	sqe = cmd_send(&u, &n, &m, &m);
+	sqe->flags |= IOSQE_ASYNC;
+	ring_submit(&u);
+	say("by a worker: %s", err_name(ring_wait_one(&u, &m, LIMIT * 1000)));
+	say("once more: %s", ring_wait_one(&u, &m, QUIET_MS) == 1 ? "no" : "yes");
+	say("told of a message: %s, messages sent: %llu",
+	    yes(memchr(&got, 0, sizeof(got))), (unsigned long long)ep_stats(&n).msgs_sent);
+	node_answer(&n, node_take(&n), STATUS_OK, NULL, 0);
+	end_say(&n, "one is answered");
+	cmd_send(&u, &n, &m, &m);
+	ring_submit(&u);
+	for (xid = 2; xid <= FULL; xid++)
+		node_take(&n);
+	node_answer(&n, node_take(&n), STATUS_OK, NULL, 0);
+	say("the command then: %s", err_name(ring_wait_one(&u, &m, LIMIT * 1000)));
+	say("told of message %llu", (unsigned long long)got.xid);
+	ring_close(&u);
+	node_close(&n);
+	stage_close(&s);
+	return 0;
+}
 
 struct sender {
 	struct node *n;
@@ -670,6 +708,7 @@ const struct command rare_commands[] = {
 	{ "many-endpoints", many_endpoints, "threads, and endpoints of a connection" },
 	{ "done-fault", done_fault, "completions of io_uring that nobody gets" },
 	{ "room-again", room_again, "EPOLLOUT while messages are refused ([ROUNDS])" },
+	{ "room-uring", room_uring, "a command for which there is no room" },
 	{ "closed-sending", closed_sending, "endpoints closed while a message is being sent" },
 	{ "socket-back", socket_back, "sockets that are given back" },
 	{}

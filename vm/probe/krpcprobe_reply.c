@@ -411,6 +411,17 @@ static struct req *next_stat(struct stage *s)
 	return q;
 }
 
+#define INTERRUPT 1ULL	/* in the unique of a reply: to an INTERRUPT about the request */
+
+/* What the server says of an INTERRUPT, always by /dev/fuse, about a request that it has */
+static void interrupt_reply(struct stage *s, struct req *q, const char *what, int32_t error)
+{
+	struct fuse_out_header h = { .len = sizeof(h), .error = error,
+				     .unique = q->h.unique | INTERRUPT };
+
+	say("%s: %s", what, err_name(write(s->c.fd, &h, sizeof(h)) < 0 ? errno : 0));
+}
+
 static int reply_refused(int argc, char **argv)
 {
 	struct stage s;
@@ -437,6 +448,11 @@ static int reply_refused(int argc, char **argv)
 			answer(q);
 	} while (q->h.opcode != FUSE_WRITE);
 	refused(&s, q, "sections for WRITE", FUSE_OUT_KRPCZC);
+	q = claimable(&s, 0, PAGE);
+	interrupt_reply(&s, q, "an interrupt, in sections", FUSE_OUT_KRPCZC);
+	interrupt_reply(&s, q, "an interrupt, as there are", 0);
+	end_read(q);
+	app_end(&s, 0);
 	/* what has been an endpoint's connection remains one */
 	node_close(&n);
 	q = claimable(&s, 0, 64);

@@ -402,6 +402,49 @@ static int claim_overlap(int argc, char **argv)
 	return 0;
 }
 
+/*
+ * Ids are easy to guess: that of the next request is 2 more. It is nobody's to claim before the
+ * server has it, since nothing says by then that there are pages, or how many.
+ */
+static int claim_queued(int argc, char **argv)
+{
+	/* deliveries over the ring wait for us to enter that */
+	static const struct init_opts late = {
+		.ring_setup = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN,
+	};
+	struct stage s;
+	struct req *q, *r;
+	struct node n;
+	union desc d;
+
+	(void)argc, (void)argv;
+	stage_open(&s, 2, &late);
+	node_open(&n, &s.c, &full_framing, 0);
+	client_do(&s.cl[1], do_hold_open, s.c.mnt, "f2", 0, 0);
+	app_end(&s, 1);
+	q = claimable(&s, 0, PAGE);
+	d = zc(&n, q, 0, PAGE);
+	d.zc.unique += 2;
+	try_zc(&n, "a read that does not exist yet", d);
+	client_do(&s.cl[1], do_held_read, s.c.mnt, "f2", 0, PAGE);
+	wait_waiting(&s.c, 2);
+	/* what is sent to the server is under way at the very latest now */
+	nap_ms(QUIET_MS);
+	try_zc(&n, "one that waits for the server", d);
+	r = next_read(&s);
+	say("it had that id: %s", yes(r->h.unique == d.zc.unique));
+	try_zc(&n, "the same when the server has it", d);
+	end_read(r);
+	app_end(&s, 1);
+	end_read(q);
+	app_end(&s, 0);
+	client_do(&s.cl[1], do_close, s.c.mnt, "f2", 0, 0);
+	app_end(&s, 1);
+	node_close(&n);
+	stage_close(&s);
+	return 0;
+}
+
 /* Claims of a byte each, from @from on by @step, until one is refused */
 static unsigned int claim_many(struct node *n, struct req *q, uint32_t from, int step, int *err)
 {
@@ -753,6 +796,7 @@ const struct command send_commands[] = {
 	{ "send-bad", send_bad, "messages that cannot be" },
 	{ "claim-fds", claim_fds, "claims by file descriptors of all kinds" },
 	{ "claim-unique", claim_unique, "claims of requests of all kinds" },
+	{ "claim-queued", claim_queued, "claims of a request that the server has not got yet" },
 	{ "claim-edges", claim_edges, "claims at all offsets and lengths" },
 	{ "claim-overlap", claim_overlap, "claims of what is claimed or filled" },
 	{ "claim-limit", claim_limit, "more claims than a request can have" },

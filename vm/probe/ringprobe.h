@@ -101,6 +101,7 @@ struct init_opts {
 	uint16_t max_pages;
 	bool no_ring;		/* do not echo the ring's bit */
 	bool force_ring;	/* echo it even if it was not offered */
+	unsigned int ring_setup;	/* more flags for io_uring */
 };
 
 struct conn {

@@ -711,6 +711,6 @@ void serve_setup(struct conn *c, struct ring *r, const struct init_opts *o, unsi
 	conn_init(c, o);
 	if (!c->offered)
 		die("the kernel does not offer the ring");
-	ring_open(r, 64, IORING_SETUP_SQE128);
+	ring_open(r, 64, IORING_SETUP_SQE128 | (o ? o->ring_setup : 0));
 	conn_register(c, r, depth, payload_size(c), 0, possible_cpus());
 }
