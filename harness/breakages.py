@@ -2,7 +2,8 @@
 """Sub-command `breakages`: the series broken on purpose, to show that the checks notice.
 
 Each patch in tests/breakages goes on top of the series. Its lines `Caught-by: AREA/NNN` name checks,
-which have to fail on the kernel that comes out (fail, crash or hang; not `notrun`).
+which have to fail on the kernel that comes out (fail, crash or hang; not `notrun`). A line `Section: dev`
+is for checks that are of that section only.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class Breakage:
     path: Path
     what: str
     checks: tuple[str, ...]  # AREA/NNN that have to notice
+    section: str  # in which
 
 
 def load(directory: Path, wanted: list[str]) -> list[Breakage]:
@@ -48,7 +50,8 @@ def _parse(path: Path) -> Breakage:
     checks = tuple(re.findall(r'^Caught-by: ([a-z]+/\d{3})$', text, re.MULTILINE))
     if not subject or not checks:
         raise UsageError(f'{path}: needs a subject "[PATCH] broken: ..." and lines "Caught-by: AREA/NNN"')
-    return Breakage(path.stem, path, subject[1], checks)
+    section = re.search(r'^Section: (dev|uring)$', text, re.MULTILINE)
+    return Breakage(path.stem, path, subject[1], checks, section[1] if section else 'uring')
 
 
 def try_one(lab: Lab, whole: series.PatchSeries, breakage: Breakage, words: list[str]) -> dict[str, tuple[str, State]]:
@@ -59,7 +62,7 @@ def try_one(lab: Lab, whole: series.PatchSeries, breakage: Breakage, words: list
             shutil.copy(patch, folder)
         (folder / 'series').write_text('\n'.join((*whole.names, breakage.path.name)) + '\n', encoding='utf-8')
         named = [word for name in breakage.checks for word in ('--check', name)]
-        _, table = run_checks(lab, ['--series', str(folder), '--section', 'uring', *words, *named], 'breakages')
+        _, table = run_checks(lab, ['--series', str(folder), '--section', breakage.section, *words, *named], 'breakages')
     return {check['name']: (check['verdict'], state(check)) for check in table['checks']}
 
 

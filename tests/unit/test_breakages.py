@@ -9,7 +9,7 @@ import pytest
 from makeresults import run_of
 
 from harness import breakages
-from harness.check import is_check
+from harness.check import is_check, parse
 from harness.errors import UsageError
 from harness.lab import REPOSITORY
 from harness.series import PatchSeries
@@ -61,4 +61,6 @@ def test_all_of_ours_name_checks_that_exist() -> None:
     ours = breakages.load(REPOSITORY / 'tests' / 'breakages', [])
     assert len(ours) >= 5
     for breakage in ours:
-        assert all(is_check(REPOSITORY / 'tests' / 'checks' / name) for name in breakage.checks), breakage.name
+        paths = [REPOSITORY / 'tests' / 'checks' / name for name in breakage.checks]
+        assert all(is_check(path) for path in paths), breakage.name
+        assert all(breakage.section in parse(path).sections for path in paths), breakage.name

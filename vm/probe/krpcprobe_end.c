@@ -439,7 +439,7 @@ static size_t frontier(void)
 static int end_race(int argc, char **argv)
 {
 	static const struct init_opts large = { .max_write = RACE, .max_pages = RACE / PAGE };
-	unsigned int rounds = argc > 1 ? atoi(argv[1]) : 60, i, cut = 0, wrong = 0, state = 1;
+	unsigned int rounds = argc > 1 ? atoi(argv[1]) : 40, i, cut = 0, wrong = 0, state = 1;
 	const volatile uint8_t *mem;
 	int room = 4 * RACE;
 	pthread_t thread;
