@@ -42,7 +42,7 @@ static const char *const trouble_names[TROUBLES] = {
 	[TOO_LONG] = "too long", [SHORT] = "too short", [ERROR] = "error status",
 };
 
-static atomic_ulong instants[TROUBLES], aborts, closes, ends[4];
+static atomic_ulong instants[TROUBLES], aborts, closes, rings_closed, commands, ends[4];
 static uint64_t seed;
 static const char *command;
 
@@ -60,7 +60,7 @@ static void failed(const char *what, const char *more)
 
 static unsigned long all_instants(void)
 {
-	unsigned long n = atomic_load(&aborts) + atomic_load(&closes);
+	unsigned long n = atomic_load(&aborts) + atomic_load(&closes) + atomic_load(&rings_closed);
 	unsigned int i;
 
 	for (i = CLOSE; i < TROUBLES; i++)
@@ -310,6 +310,7 @@ struct part {
 	uint32_t offset, len;
 	unsigned int node, tries;
 	uint64_t xid;
+	bool command;		/* of a ring, which tells of its end */
 };
 
 struct held {
@@ -328,6 +329,8 @@ struct server {
 	uint64_t next_xid;
 	uint8_t *data;		/* the file's */
 	unsigned int abort;	/* per mille of messages */
+	unsigned int command;	/* per mille of messages that are sent by a ring */
+	struct ring u;
 };
 
 static void node_start(struct server *sv, unsigned int i)
@@ -357,7 +360,9 @@ static void node_end(struct server *sv, unsigned int i)
 	sn->open = false;
 	for (k = 0; k < HELD; k++)
 		for (p = 0; sv->held[k].q && p < sv->held[k].nr; p++)
-			if (sv->held[k].parts[p].state == ASKED && sv->held[k].parts[p].node == i)
+			/* a ring keeps the endpoint until its commands have told of their end */
+			if (sv->held[k].parts[p].state == ASKED &&
+			    sv->held[k].parts[p].node == i && !sv->held[k].parts[p].command)
 				sv->held[k].parts[p].state = WANTED;
 }
 
@@ -386,12 +391,29 @@ static void take_read(struct server *sv, struct req *q)
 	}
 }
 
+/* All that this says is said by its completion, be it that the message is refused */
+static void ask_by_ring(struct server *sv, struct held *h, struct part *p)
+{
+	struct node *n = &sv->nodes[p->node].n;
+	union desc d = zc(n, h->q, p->offset, p->len);
+	struct pcs_krpc_send m;
+	uint8_t hdr[ASK];
+
+	make_send(&m, hdr, p->xid, &d, 0, 1);
+	p->state = ASKED;
+	p->command = true;
+	atomic_fetch_add(&commands, 1);
+	cmd_send(&sv->u, n, &m, (void *)(uintptr_t)(p->xid * NODES + p->node));
+	ring_submit(&sv->u);
+}
+
 static void ask(struct server *sv, struct held *h, struct part *p)
 {
 	struct slot *slot;
 	int err;
 
 	p->node = rng_below(&sv->rng, NODES);
+	p->command = false;
 	if (p->tries++ >= TRIES || !sv->nodes[p->node].open || rng_chance(&sv->rng, 50)) {
 		p->state = OWN;
 		return;
@@ -402,6 +424,10 @@ static void ask(struct server *sv, struct held *h, struct part *p)
 	slot->offset = read_in(h->q)->offset + p->offset;
 	slot->len = p->len;
 	atomic_store(&slot->xid, p->xid);
+	if (rng_chance(&sv->rng, sv->command)) {
+		ask_by_ring(sv, h, p);
+		return;
+	}
 	err = ep_send_zc(&sv->nodes[p->node].n, p->xid, h->q, p->offset, p->len);
 	if (!err) {
 		p->state = ASKED;
@@ -481,6 +507,46 @@ static void ended(struct server *sv, unsigned int node, const struct pcs_krpc_re
 		}
 }
 
+static void commands_ended(struct server *sv)
+{
+	struct pcs_krpc_recv r = {};
+	struct io_uring_cqe *cqe;
+	unsigned int k, p, node;
+
+	io_uring_get_events(&sv->u.u);
+	while (!io_uring_peek_cqe(&sv->u.u, &cqe)) {
+		r.xid = cqe->user_data / NODES;
+		node = cqe->user_data % NODES;
+		r.res = cqe->res;
+		io_uring_cqe_seen(&sv->u.u, cqe);
+		if (r.res == -EEXIST || r.res == -EINVAL || r.res == -E2BIG)
+			failed("a claim", err_name(r.res));
+		/* as in ask() */
+		for (k = 0; r.res == -EBUSY && k < HELD; k++)
+			for (p = 0; sv->held[k].q && p < sv->held[k].nr; p++)
+				if (sv->held[k].parts[p].xid == r.xid)
+					sv->held[k].parts[p].tries--;
+		ended(sv, node, &r);
+	}
+}
+
+/*
+ * With messages under way, of which nobody will be told. Some of them may just have ended well:
+ * what they have filled is no one's to claim.
+ */
+static void ring_again(struct server *sv)
+{
+	unsigned int k, p;
+
+	ring_close(&sv->u);
+	ring_open(&sv->u, 64, rng_chance(&sv->rng, 500) ? 0 :
+		  IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+	for (k = 0; k < HELD; k++)
+		for (p = 0; sv->held[k].q && p < sv->held[k].nr; p++)
+			if (sv->held[k].parts[p].state == ASKED && sv->held[k].parts[p].command)
+				sv->held[k].parts[p].state = OWN;
+}
+
 /* One turn: what has come is taken, what has ended is told, what is wanted is asked for */
 static void serve_step(struct server *sv, bool serving)
 {
@@ -494,6 +560,11 @@ static void serve_step(struct server *sv, bool serving)
 			take_read(sv, q);
 		else
 			answer(q);
+	}
+	commands_ended(sv);
+	if (sv->command && rng_chance(&sv->rng, 5)) {
+		atomic_fetch_add(&rings_closed, 1);
+		ring_again(sv);
 	}
 	for (i = 0; i < NODES; i++) {
 		struct server_node *sn = &sv->nodes[i];
@@ -540,10 +611,11 @@ static void serve_step(struct server *sv, bool serving)
 
 static void serve_wait(struct server *sv)
 {
-	struct pollfd p[NODES + 2];
+	struct pollfd p[NODES + 3];
 	unsigned int i, n = 0;
 
 	p[n++] = (struct pollfd){ .fd = sv->s.c.fd, .events = POLLIN };
+	p[n++] = (struct pollfd){ .fd = sv->u.u.ring_fd, .events = POLLIN };
 	if (sv->s.ring)
 		p[n++] = (struct pollfd){ .fd = sv->s.r.u.ring_fd, .events = POLLIN };
 	for (i = 0; i < NODES; i++)
@@ -583,6 +655,8 @@ static void one_round(unsigned int moments, bool verbose)
 	end = rng_below(&r, over_ring() ? 3 : 4);
 	more = rng_below(&r, 20000);
 	sv->abort = rng_chance(&r, 500) ? 0 : rng_below(&r, 100);
+	/* one way, or both */
+	sv->command = rng_chance(&r, 300) ? 1000 : 50 + rng_below(&r, 900);
 	atomic_store(&told->stop, 0);
 	atomic_store(&told->reads, reads);
 	memset(slots, 0, sizeof(slots));
@@ -591,6 +665,7 @@ static void one_round(unsigned int moments, bool verbose)
 	if (!sv->data)
 		die("out of memory");
 	fill_pattern(sv->data, FILE_SIZE, 0);
+	ring_open(&sv->u, 64, 0);
 	for (i = 0; i < NODES; i++) {
 		sv->nodes[i].trouble = 20 + rng_below(&r, 300);
 		node_start(sv, i);
@@ -660,6 +735,7 @@ static void one_round(unsigned int moments, bool verbose)
 		failed("memory", "written to after the reads were over");
 	for (i = 0; i < NODES; i++)
 		node_end(sv, i);
+	ring_close(&sv->u);
 	for (i = 0; i < HELD; i++)
 		if (sv->held[i].q)
 			put_req(sv->held[i].q);
@@ -710,8 +786,9 @@ static int chance(int argc, char **argv)
 	if (o.verbose) {
 		for (i = CLOSE; i < TROUBLES; i++)
 			say("%s: %lu", trouble_names[i], atomic_load(&instants[i]));
-		say("aborts: %lu, endpoints closed: %lu, reads: %lu", atomic_load(&aborts),
-		    atomic_load(&closes), atomic_load(&told->reads));
+		say("aborts: %lu, endpoints closed: %lu, rings closed: %lu, reads: %lu, commands: %lu",
+		    atomic_load(&aborts), atomic_load(&closes), atomic_load(&rings_closed),
+		    atomic_load(&told->reads), atomic_load(&commands));
 		say("unmounts: %lu, aborted: %lu, forced: %lu, device closed: %lu",
 		    atomic_load(&ends[0]), atomic_load(&ends[1]), atomic_load(&ends[2]),
 		    atomic_load(&ends[3]));
@@ -719,6 +796,8 @@ static int chance(int argc, char **argv)
 	/* nothing at all may not look like success */
 	if (atomic_load(&told->reads) < o.want / 10)
 		die("hardly a read was done: %lu", atomic_load(&told->reads));
+	if (!atomic_load(&commands))
+		die("no message was sent by a ring");
 	say("all reads ended, all data right, nothing written afterwards, nothing left");
 	return 0;
 }
@@ -768,10 +847,31 @@ static void *lone_node_main(void *arg)
 	return NULL;
 }
 
+/* A message to its end */
+static int sent_by_ring(struct ring *u, struct node *n, uint64_t xid, struct req *q)
+{
+	union desc d = zc(n, q, 0, read_in(q)->size);
+	struct pcs_krpc_send m;
+	uint8_t hdr[ASK];
+
+	make_send(&m, hdr, xid, &d, 0, 1);
+	cmd_send(u, n, &m, &m);
+	ring_submit(u);
+	return ring_wait_one(u, &m, LIMIT * 1000);
+}
+
+static int sent_by_ioctl(struct node *n, uint64_t xid, struct req *q)
+{
+	if (ep_send_zc(n, xid, q, 0, read_in(q)->size))
+		die("the message is refused");
+	return end_of(n, NULL);
+}
+
 /* Serves by its endpoint until it is killed */
-static void serve_to_death(struct node *n, int tell)
+static void serve_to_death(struct node *n, int tell, bool by_ring)
 {
 	struct pcs_krpczc_chunk ch = {};
+	struct ring u;
 	uint64_t number = 0, xid;
 	struct stage s;
 	struct req *q;
@@ -780,6 +880,8 @@ static void serve_to_death(struct node *n, int tell)
 	/* the applications are the parent's */
 	stage_open(&s, 0, NULL);
 	n->devfd = s.c.fd;
+	if (by_ring)
+		ring_open(&u, 8, 0);
 	if (ep_adopt(n->ep, n->sock, s.c.fd, &n->f, 0))
 		die("ADOPT is refused");
 	if (write(tell, &s.c.number, sizeof(s.c.number)) != sizeof(s.c.number))
@@ -791,9 +893,8 @@ static void serve_to_death(struct node *n, int tell)
 			continue;
 		}
 		xid = name_of(++number, read_in(q)->offset, read_in(q)->size);
-		if (ep_send_zc(n, xid, q, 0, read_in(q)->size))
-			die("the message is refused");
-		if (end_of(n, NULL) != (int)read_in(q)->size)
+		if ((by_ring ? sent_by_ring(&u, n, xid, q) : sent_by_ioctl(n, xid, q)) !=
+		    (int)read_in(q)->size)
 			die("the message did not end well");
 		ch.len = read_in(q)->size;
 		if (try_chunks(q, &ch, 1))
@@ -807,7 +908,7 @@ static void one_death(bool verbose)
 	struct rng r = rng_fork(seed, 0);
 	struct lone_node ln = { .rng = rng_fork(seed, 1) };
 	unsigned long reads = atomic_load(&told->reads);
-	bool keep = rng_chance(&r, 500);
+	bool keep = rng_chance(&r, 500), by_ring = rng_chance(&r, 500);
 	struct client cl[APPS];
 	unsigned int i, number;
 	int s[2], fds[2], status;
@@ -835,7 +936,7 @@ static void one_death(bool verbose)
 		close(s[1]);
 		if (!keep)
 			ln.n.ep = ep_open();
-		serve_to_death(&ln.n, fds[1]);
+		serve_to_death(&ln.n, fds[1], by_ring);
 	}
 	close(s[0]);
 	close(fds[1]);
@@ -892,8 +993,9 @@ static void one_death(bool verbose)
 		nap_ms(2);
 	}
 	if (verbose)
-		say("seed %llu: %lu reads%s", (unsigned long long)seed,
-		    atomic_load(&told->reads) - reads, keep ? ", endpoint kept" : "");
+		say("seed %llu: %lu reads%s%s", (unsigned long long)seed,
+		    atomic_load(&told->reads) - reads, by_ring ? ", by a ring" : "",
+		    keep ? ", endpoint kept" : "");
 }
 
 static int deaths(int argc, char **argv)

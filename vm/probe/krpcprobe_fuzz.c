@@ -24,6 +24,7 @@ enum {
 	REGIONS = 8,
 	ASKED = 16,
 	REFUSED = 256,		/* errnos counted */
+	RECVS = 4,
 	ROUND = 20000,		/* messages of one mount */
 	LIMIT_ROUND = 10 * LIMIT, /* seconds for it */
 };
@@ -46,12 +47,17 @@ struct fuzzer {
 			uint32_t len;
 		} asked[ASKED];
 		unsigned int next;
+		bool commanded;		/* not all of its messages are told by RECV_MSG */
 	} eps[ENDPOINTS];
+	struct ring u;			/* u.u.ring_fd is 0: not open */
+	uint64_t commands;
+	struct pcs_krpc_recv *recv;	/* RECVS of them */
 	uint32_t ids[REGIONS];
 	uint8_t *mem;
-	unsigned long messages, accepted, ended, good, placed, replies;
+	unsigned long messages, accepted, ended, good, placed, replies, by_ring, rings;
 	unsigned long refused[REFUSED];
 	unsigned long want;
+	unsigned int command;	/* per mille of messages that are sent by the ring */
 };
 
 static atomic_bool fuzz_stop;
@@ -203,6 +209,68 @@ static void any_desc(struct fuzzer *f, struct node *n, union desc *d)
 	}
 }
 
+/* What commands have said: the result of the one that is asked for, or 1 */
+static int any_completions(struct fuzzer *f, uint64_t command)
+{
+	struct io_uring_cqe *cqe;
+	int res = 1;
+
+	if (!f->u.u.ring_fd)
+		return res;
+	io_uring_get_events(&f->u.u);
+	while (!io_uring_peek_cqe(&f->u.u, &cqe)) {
+		if (cqe->res > PCS_KRPC_MAX_PAYLOAD || cqe->res < -4095)
+			die("a command ended with %d; seed %llu", cqe->res,
+			    (unsigned long long)seed);
+		if (cqe->user_data == command)
+			res = cqe->res;
+		else
+			f->ended++;
+		f->good += cqe->res >= 0;
+		io_uring_cqe_seen(&f->u.u, cqe);
+	}
+	return res;
+}
+
+static void close_ring(struct fuzzer *f)
+{
+	if (!f->u.u.ring_fd)
+		return;
+	ring_close(&f->u);
+	f->u.u.ring_fd = 0;
+	f->rings++;
+}
+
+/* 0 or errno, if that is known at once */
+static int send_by_ring(struct fuzzer *f, struct endpoint *ep, struct pcs_krpc_send *m)
+{
+	struct io_uring_sqe *sqe;
+	struct rng *r = &f->r;
+	int res;
+
+	if (!f->u.u.ring_fd)
+		ring_open(&f->u, 64, rng_chance(r, 500) ? 0 :
+			  IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN);
+	m->recv = rng_chance(r, 900) ? (uintptr_t)&f->recv[rng_below(r, RECVS)] : any_address(f);
+	sqe = cmd_send(&f->u, &ep->n, m, (void *)(uintptr_t)++f->commands);
+	/* it may not see what this was about, but others */
+	if (rng_chance(r, 20))
+		sqe->flags |= IOSQE_ASYNC;
+	if (rng_chance(r, 5))
+		sqe->cmd_op = any_number(r);
+	if (rng_chance(r, 5))
+		sqe->uring_cmd_flags = any_number(r);
+	if (rng_chance(r, 5))
+		sqe->cmd[rng_below(r, 16)] = rng_next(r);
+	ring_submit(&f->u);
+	ep->commanded = true;
+	f->by_ring++;
+	res = any_completions(f, f->commands);
+	if (rng_chance(r, 5))
+		close_ring(f);
+	return res < 0 ? -res : 0;
+}
+
 static void any_send(struct fuzzer *f, struct endpoint *ep)
 {
 	struct node *n = &ep->n;
@@ -213,6 +281,7 @@ static void any_send(struct fuzzer *f, struct endpoint *ep)
 	unsigned int i, nr_send = rng_below(r, 3), nr_recv = rng_below(r, 5);
 	uint64_t xid = rng_chance(r, 900) ? rng_next(r) >> 32 : ep->asked[rng_below(r, ASKED)].xid;
 	unsigned int cookie = n->f.cookie.size;
+	int err;
 
 	if (rng_chance(r, 700))
 		nr_send = 0;
@@ -236,8 +305,12 @@ static void any_send(struct fuzzer *f, struct endpoint *ep)
 	if (rng_chance(r, 5))
 		m.recv = any_address(f);
 	f->messages++;
-	if (ioctl(n->ep, PCS_KRPC_IOC_SEND_MSG, &m)) {
-		f->refused[errno % REFUSED]++;
+	if (rng_chance(r, f->command))
+		err = send_by_ring(f, ep, &m);
+	else
+		err = ioctl(n->ep, PCS_KRPC_IOC_SEND_MSG, &m) ? errno : 0;
+	if (err) {
+		f->refused[err % REFUSED]++;
 		return;
 	}
 	f->accepted++;
@@ -332,10 +405,14 @@ static void any_region(struct fuzzer *f, struct node *n)
 
 static void any_recv(struct fuzzer *f, unsigned int i)
 {
-	struct node *n = &f->eps[i].n;
+	struct endpoint *ep = &f->eps[i];
+	struct node *n = &ep->n;
+	uint64_t end = now_ms() + LIMIT * 1000;
 	struct pcs_krpc_recv recv;
 	struct pcs_krpc_stats st;
 	int k, err = 0;
+
+	any_completions(f, 0);
 
 	for (k = 0; k < 20 && !err; k++) {
 		err = ioctl(n->ep, PCS_KRPC_IOC_RECV_MSG, &recv) ? errno : 0;
@@ -354,6 +431,11 @@ static void any_recv(struct fuzzer *f, unsigned int i)
 	/* those that were never adopted have none */
 	if (!ioctl(n->ep, PCS_KRPC_IOC_STATS, &st)) {
 		f->placed += st.bytes_placed;
+		/* of commands' ends this says nothing */
+		while (ep->commanded && st.msgs_done != st.msgs_sent && now_ms() < end) {
+			nap_ms(1);
+			st = ep_stats(n);
+		}
 		if (st.msgs_done != st.msgs_sent)
 			die("%llu messages sent, %llu ended; seed %llu",
 			    (unsigned long long)st.msgs_sent, (unsigned long long)st.msgs_done,
@@ -408,6 +490,8 @@ static void *fuzz_main(void *arg)
 
 	while (f->messages < f->want && !atomic_load(&fuzz_stop))
 		fuzz_step(f);
+	/* another thread goes on with a ring of its own */
+	close_ring(f);
 	return NULL;
 }
 
@@ -454,6 +538,25 @@ static void any_reply(struct fuzzer *f, struct req *q)
 	}
 }
 
+/*
+ * Memory for one of the threads. It stays for good: what a ring's commands say is written there
+ * whenever the kernel gets to it, be it after the round.
+ */
+static void own_memory(struct fuzzer *f, unsigned int thread)
+{
+	static struct pcs_krpc_recv recv[THREADS][RECVS];
+	static uint8_t *mem[THREADS];
+
+	if (!mem[thread]) {
+		mem[thread] = mmap(NULL, MEMORY + PAGE, PROT_READ | PROT_WRITE,
+				   MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		if (mem[thread] == MAP_FAILED || mprotect(mem[thread] + MEMORY, PAGE, PROT_NONE))
+			die("out of memory");
+	}
+	f->mem = mem[thread];
+	f->recv = recv[thread];
+}
+
 static void fuzz_round(unsigned long messages, bool verbose, struct fuzzer *sum)
 {
 	struct fuzzer f[THREADS] = {};
@@ -474,11 +577,9 @@ static void fuzz_round(unsigned long messages, bool verbose, struct fuzzer *sum)
 		f[i].s = &s;
 		f[i].r = rng_fork(seed, i);
 		f[i].want = messages / THREADS;
-		f[i].mem = mmap(NULL, MEMORY + PAGE, PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-		if (f[i].mem == MAP_FAILED)
-			die("out of memory");
-		munmap(f[i].mem + MEMORY, PAGE);
+		/* one thread may do without rings */
+		f[i].command = i ? 500 : rng_chance(&f[i].r, 300) ? 0 : rng_below(&f[i].r, 1001);
+		own_memory(&f[i], i);
 	}
 	for (i = 0; i < APPS; i++) {
 		struct job j = { .run = do_any_read, .a = i, .b = (long)seed };
@@ -534,10 +635,12 @@ static void fuzz_round(unsigned long messages, bool verbose, struct fuzzer *sum)
 		fuzz_step(&f[0]);
 		fuzz_step(&f[1]);
 	}
-	for (i = 0; i < THREADS; i++)
+	for (i = 0; i < THREADS; i++) {
 		for (k = 0; k < ENDPOINTS; k++)
 			if (f[i].eps[k].open)
 				close_endpoint(&f[i], k);
+		close_ring(&f[i]);
+	}
 	if (!poisoned(0, APP_SIZE))
 		die("memory is written to after the abort; seed %llu", (unsigned long long)seed);
 	for (k = 0; k < HELD; k++)
@@ -556,20 +659,22 @@ static void fuzz_round(unsigned long messages, bool verbose, struct fuzzer *sum)
 		nap_ms(2);
 	}
 	for (i = 0; i < THREADS; i++) {
-		munmap(f[i].mem, MEMORY);
 		sum->messages += f[i].messages;
 		sum->accepted += f[i].accepted;
 		sum->ended += f[i].ended;
 		sum->good += f[i].good;
 		sum->placed += f[i].placed;
 		sum->replies += f[i].replies;
+		sum->by_ring += f[i].by_ring;
+		sum->rings += f[i].rings;
 		for (k = 0; k < REFUSED; k++)
 			sum->refused[k] += f[i].refused[k];
 	}
 	if (verbose)
 		say("seed %llu: so far %lu messages, %lu accepted, %lu told of, %lu of them good, "
-		    "%lu bytes placed, %lu replies; %llu ms", (unsigned long long)seed,
-		    sum->messages, sum->accepted, sum->ended, sum->good, sum->placed, sum->replies,
+		    "%lu bytes placed, %lu replies, %lu messages by %lu rings; %llu ms",
+		    (unsigned long long)seed, sum->messages, sum->accepted, sum->ended, sum->good,
+		    sum->placed, sum->replies, sum->by_ring, sum->rings,
 		    (unsigned long long)(now_ms() - start));
 }
 
@@ -594,7 +699,7 @@ static int fuzz(int argc, char **argv)
 		if (sum.refused[k])
 			say("%s: %lu", err_name(k), sum.refused[k]);
 	/* nothing at all may not look like success */
-	if (sum.accepted < sum.messages / 20 || sum.good < sum.messages / 1000 || !sum.placed)
+	if (!sum.by_ring || sum.accepted < sum.messages / 20 || sum.good < sum.messages / 1000 || !sum.placed)
 		die("hardly a message was good: %lu of %lu accepted, %lu ended well, %lu bytes",
 		    sum.accepted, sum.messages, sum.good, sum.placed);
 	say("all calls returned, nothing written beside, nothing left");
