@@ -62,7 +62,9 @@ def try_one(lab: Lab, whole: series.PatchSeries, breakage: Breakage, words: list
             shutil.copy(patch, folder)
         (folder / 'series').write_text('\n'.join((*whole.names, breakage.path.name)) + '\n', encoding='utf-8')
         named = [word for name in breakage.checks for word in ('--check', name)]
-        _, table = run_checks(lab, ['--series', str(folder), '--section', breakage.section, *words, *named], 'breakages')
+        _, table = run_checks(
+            lab, ['--series', str(folder), '--section', breakage.section, *words, *named], 'breakages'
+        )
     return {check['name']: (check['verdict'], state(check)) for check in table['checks']}
 
 
