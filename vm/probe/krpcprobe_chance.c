@@ -595,7 +595,9 @@ static void serve_step(struct server *sv, bool serving)
 
 			if (part->state == WANTED)
 				ask(sv, h, part);
-			if (part->state == ASKED && rng_chance(&sv->rng, sv->abort)) {
+			/* a command may be of one that has been closed */
+			if (part->state == ASKED && sv->nodes[part->node].open &&
+			    rng_chance(&sv->rng, sv->abort)) {
 				err = ep_abort(&sv->nodes[part->node].n, part->xid);
 				if (!err)
 					atomic_fetch_add(&aborts, 1);
