@@ -355,8 +355,7 @@ _image() {
 		;;
 	nbd)
 		truncate -s "$2" "$BELOW"
-		# shellcheck disable=SC2086
-		_serve_nbd nbdkit --foreground --unix "$WORK/nbd" ${NBD_FILTERS-} file "$BELOW" ${NBD_WORDS-}
+		_serve_file
 		;;
 	qcow2)
 		qemu-img create -q -f qcow2 "$BELOW" "$2" || _fail "qemu-img create"
@@ -373,6 +372,11 @@ _serve_nbd() {
 	NBD_PID=$!
 	IMAGE="nbd+unix:///?socket=$WORK/nbd"
 	_poll 60 test -S "$WORK/nbd" || _fail "$1 does not serve: $(<"$RUN/nbd.log")"
+}
+
+_serve_file() {
+	# shellcheck disable=SC2086
+	_serve_nbd nbdkit --foreground --unix "$WORK/nbd" ${NBD_FILTERS-} file "$BELOW" ${NBD_WORDS-}
 }
 
 _serve_qcow2() {
@@ -396,6 +400,24 @@ _requests() {
 LOWER=$WORK/lower
 _lower() {
 	MNT=$LOWER "$@"
+}
+
+# _has_stopped PID: all its threads.
+_has_stopped() {
+	local _file _stat
+	for _file in "/proc/$1/task/"*/stat; do
+		read -r _stat <"$_file" && [[ ${_stat##*) } == T* ]] || return 1
+	done
+}
+
+# _stall: stop who serves what is below (kinds lower and nbd), until _go_on.
+_stall() {
+	kill -STOP "${NBD_PID:-$(_lower _server_pid)}"
+	_wait_until 30 _has_stopped "${NBD_PID:-$(_lower _server_pid)}"
+}
+
+_go_on() {
+	kill -CONT "${NBD_PID:-$(_lower _server_pid)}"
 }
 
 _lower_end() {

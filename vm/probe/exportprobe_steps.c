@@ -160,6 +160,9 @@ static void run(int fd, const struct step *s)
 	} else if (!strcmp(what, "utimes")) {
 		printf("utimes: ");
 		say_result(futimens(fd, (struct timespec[]){ { 1, 0 }, { 2, 0 } }));
+	} else if (!strcmp(what, "chown")) {
+		printf("chown to %s: ", s->word[1]);
+		say_result(fchown(fd, arg(s, 1), -1));
 	} else if (!strcmp(what, "size")) {
 		OK(fstat(fd, &st));
 		printf("size %lld\n", (long long)st.st_size);
