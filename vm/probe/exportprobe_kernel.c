@@ -135,14 +135,19 @@ static void getattr_works(void)
 }
 
 /* A WRITE of SIZE bytes that says it has CLAIMED. */
-static void write_claiming(uint32_t claimed, size_t size)
+static void write_at(uint64_t offset, uint32_t claimed, size_t size)
 {
 	static char body[sizeof(struct fuse_write_in) + (1 << 20)];
 	struct fuse_write_in *in = (struct fuse_write_in *)body;
 
-	*in = (struct fuse_write_in){ .size = claimed };
-	fill(in + 1, size, 0, 7);
+	*in = (struct fuse_write_in){ .offset = offset, .size = claimed };
+	fill(in + 1, size, offset, 7);
 	request(FUSE_WRITE, body, sizeof(*in) + size);
+}
+
+static void write_claiming(uint32_t claimed, size_t size)
+{
+	write_at(0, claimed, size);
 }
 
 /* Lengths that disagree: each is refused, and the next request is served. */
@@ -329,17 +334,41 @@ static void read_only(void)
 	getattr_works();
 }
 
-/* What can be no request at all: the connection cannot be served any longer. */
+/*
+ * What can be no request at all: the connection cannot be served any longer. Before it a WRITE
+ * that is synced, and many that have no reply yet.
+ */
 static void nonsense(void)
 {
-	char reply_to_none[64];
+	struct fuse_fsync_in sync = { .fh = 0 };
 	ssize_t n;
 
 	init_with(FUSE_MAX_PAGES);
-	getattr_works();
+	write_claiming(PAGE, PAGE);
+	answer("WRITE");
+	request(FUSE_FSYNC, &sync, sizeof(sync));
+	answer("FSYNC");
+	for (int i = 1; i <= 32; i++, unique++)
+		write_at(i * 2 * PAGE, PAGE, PAGE);
 	send_bytes("nonsense", 8);
-	n = recv(side, reply_to_none, sizeof(reply_to_none), 0);
-	printf("after 8 bytes: %s\n", n == 0 ? "the end" : n < 0 ? errname(errno) : "a reply");
+	do
+		n = recv(side, reply, sizeof(reply), 0);
+	while (n > 8);
+	printf("after 32 WRITEs and 8 bytes: %s\n",
+	       n == 0 ? "the end" : n < 0 ? errname(errno) : "a reply");
+}
+
+/* It breaks, which is not its end: the other side goes with a reply unread. */
+static void reset(void)
+{
+	struct fuse_getattr_in in = { 0 };
+	struct pollfd p = { .events = POLLIN };
+
+	init_with(FUSE_MAX_PAGES);
+	getattr_works();
+	request(FUSE_GETATTR, &in, sizeof(in));
+	p.fd = side;
+	EQ(poll(&p, 1, 20000), 1);
 }
 
 static void tell_server(int signal, const char *what)
@@ -420,7 +449,7 @@ void probe_kernel(int argc, char **argv)
 	} topics[] = {
 		{ "lengths", lengths }, { "opcodes", opcodes }, { "sizes", sizes },
 		{ "read-only", read_only }, { "nonsense", nonsense }, { "pause", pause_between },
-		{ "shrinking", shrinking },
+		{ "shrinking", shrinking }, { "reset", reset },
 	};
 
 	if (argc < 3)
