@@ -8,6 +8,7 @@ static const struct command commands[] = {
 	{ "journal", probe_journal, "FILE JOURNAL [BLOCKS]: write and sync until it fails, note what is safe" },
 	{ "verify", probe_verify, "FILE JOURNAL [BLOCKS]: is all there that was noted as safe?" },
 	{ "kernel", probe_kernel, "TOPIC SERVER...: as a kernel that sends what ours never would" },
+	{ "cut", probe_cut, "PID N: shut down the N'th of its sockets, as a network would that is gone" },
 	{ NULL, NULL, NULL },
 };
 

@@ -15,5 +15,7 @@ void probe_journal(int argc, char **argv);
 void probe_verify(int argc, char **argv);
 /* TOPIC SERVER [ARGUMENT...]: what the kernel would never send. */
 void probe_kernel(int argc, char **argv);
+/* PID N: shut down the N'th of its sockets. */
+void probe_cut(int argc, char **argv);
 
 #endif
