@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -145,13 +146,17 @@ static void block_signals(void)
  */
 static void end_without(int signal)
 {
-	static const char text[] = "the end: what is below does not answer; "
-				   "what was not synced may be lost\n";
+	static char text[] = ": the end: what is below does not answer; "
+			     "what was not synced may be lost\n";
+	/* not say(): a thread may have been interrupted there */
+	const struct iovec words[] = {
+		{ program_invocation_short_name, strlen(program_invocation_short_name) },
+		{ text, sizeof(text) - 1 },
+	};
 
 	(void)signal;
-	if (write(STDERR_FILENO, text, sizeof(text) - 1) < 0)
-		stats->exit_status = 1;
 	stats->exit_status = 1;
+	(void)!writev(STDERR_FILENO, words, 2);
 	session_detach(true);
 	_exit(1);
 }
