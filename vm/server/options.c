@@ -25,6 +25,8 @@ static const char help[] =
 "                          which the ring's queues are spread (default: one for each)\n"
 "  --no-clone-fd           threads of /dev/fuse share one descriptor\n"
 "  --cache=none|auto|always\n"
+"                          of the kernel: nothing; for a second, and pages until the file\n"
+"                          has changed or, where nothing tells, is opened again; for a day\n"
 "  --max-write=BYTES --max-background=N --max-readahead=BYTES\n"
 "  -o OPTION,...           as mount(8) has them: ro, nosuid, noatime, ...; and\n"
 "                          fsname=NAME, subtype=NAME (default the server's; may be empty)\n"
