@@ -195,16 +195,14 @@ static int serve(const struct program *program, struct options *opt)
 
 	status = session_wait();
 	stats->exit_status = status;
-	if (status)
-		return status;
 	/*
 	 * A busy mount has not ended. Threads with a loop can be told to, and with their
 	 * descriptors it does. Others still read, and only the end of the process ends it, as it
 	 * does one that can not be served any longer.
 	 */
-	if (session.backend->asynchronous)
+	if (!status && session.backend->asynchronous)
 		session_end();
-	if (!session_has_ended()) {
+	if (status || !session_has_ended()) {
 		session_detach(false);
 		return status;
 	}
